@@ -1,0 +1,256 @@
+"""How a setting's value is read, checked and shown: one codec a type of value.
+
+``decode`` takes what TOML or the command line gives and raises ValueError with what would be right;
+``from_text`` turns an environment variable into such a value; ``encode`` is the way back to TOML.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from whatsproxy.destination import (
+    Destination,
+    DestinationError,
+    parse_destination,
+    parse_port,
+)
+from whatsproxy.policy import normalise_pattern
+
+
+@dataclass(frozen=True, slots=True)
+class SocksProxy:
+    """A SOCKS5 server and, perhaps, credentials for it (RFC 1929: 1 to 255 bytes each)."""
+
+    server: Destination
+    credentials: tuple[bytes, bytes] | None = None
+
+    def url(self, masked: bool = False) -> str:
+        """Return it as it is configured; ``masked`` hides the password."""
+        if self.credentials is None:
+            return f"socks5://{self.server}"
+        user, password = (quote(part, safe="") for part in self.credentials)
+        return f"socks5://{user}:{'***' if masked else password}@{self.server}"
+
+    def __repr__(self) -> str:
+        return f"SocksProxy({self.url(masked=True)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """No proxy: this machine resolves and dials."""
+
+
+Proxy = SocksProxy | Direct
+SOCKS_PORT = 1080
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One type of value. ``expects`` says in words what is right."""
+
+    expects: str
+    decode: Callable[[object], Any]
+    encode: Callable[[Any], object] = lambda value: value
+    from_text: Callable[[str], object] = lambda text: text
+    #: The same as encode, with secrets hidden.
+    encode_masked: Callable[[Any], object] | None = None
+
+    def show(self, value: Any) -> str:
+        """Return a decoded value as TOML, secrets masked."""
+        return toml((self.encode_masked or self.encode)(value))
+
+    def mask(self, raw: object) -> str:
+        """Return a value that could not be decoded as TOML, passwords in URLs hidden."""
+        return re.sub(r"//[^\s\",]*@", "//***@", toml(raw))
+
+
+def toml(value: object) -> str:
+    """Return a value of a configuration file as TOML (JSON's strings are TOML's)."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(item) for item in value)}]"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str | bool | int | float):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _list_of(expects: str, one: Callable[[object], Any], *, empty: bool = True) -> Codec:
+    def decode(raw: object) -> tuple[Any, ...]:
+        if not isinstance(raw, list | tuple):
+            raise ValueError(f"a list is expected: {expects}")
+        if not raw and not empty:
+            raise ValueError(f"must not be empty: {expects} is expected")
+        return tuple(one(item) for item in raw)
+
+    return Codec(
+        expects,
+        decode,
+        encode=lambda value: [_plain(item) for item in value],
+        from_text=lambda text: [item.strip() for item in text.split(",") if item.strip()],
+    )
+
+
+def _plain(item: object) -> object:
+    return str(item) if isinstance(item, Destination) else item
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise ValueError("a string is expected")
+    return raw
+
+
+def _number_or_text(text: str) -> object:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def integer(low: int, high: int) -> Codec:
+    """Return the codec of an integer in a range."""
+    expects = f"an integer from {low} to {high}"
+
+    def decode(raw: object) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, int) or not low <= raw <= high:
+            raise ValueError(f"{expects} is expected")
+        return raw
+
+    return Codec(expects, decode, from_text=_number_or_text)
+
+
+def seconds(*, zero: bool = False) -> Codec:
+    """Return the codec of a duration of at most a week; ``zero`` allows none at all."""
+    expects = f"seconds, {'0 or more' if zero else 'more than 0'}, at most 604800"
+
+    def decode(raw: object) -> float:
+        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+            raise ValueError(f"{expects} are expected")
+        if raw < 0 or raw > 604_800 or (raw == 0 and not zero):
+            raise ValueError(f"{expects} are expected")
+        return float(raw)
+
+    return Codec(expects, decode, from_text=_number_or_text)
+
+
+def choice(*choices: str) -> Codec:
+    """Return the codec of one word out of several."""
+    expects = f"one of {', '.join(choices)}"
+
+    def decode(raw: object) -> str:
+        if raw not in choices:
+            raise ValueError(f"{expects} is expected")
+        return str(raw)
+
+    return Codec(expects, decode)
+
+
+def _decode_output(raw: object) -> str:
+    text = _text(raw)
+    if not text or "\0" in text:
+        raise ValueError("stdout, stderr or the path of a file is expected")
+    return text
+
+
+def _decode_endpoint(raw: object) -> str:
+    """Check what Twisted does not: that the port of a TCP endpoint is one."""
+    text = _text(raw)
+    if not text.strip():
+        raise ValueError("an endpoint description such as tcp6:8443 is expected")
+    kind, _, rest = text.partition(":")
+    if kind in ("tcp", "tcp6"):
+        arguments = rest.split(":")
+        named = [a.removeprefix("port=") for a in arguments if a.startswith("port=")]
+        port = (named or arguments)[0]
+        if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+            raise ValueError(f"{port!r} is no port from 0 to 65535; {kind}:8443 would be right")
+    return text
+
+
+def _decode_address(raw: object) -> Destination:
+    try:
+        return parse_destination(_text(raw))
+    except DestinationError as e:
+        raise ValueError(f"{e}; g.whatsapp.net:5222 would be right") from None
+
+
+def _optional(codec: Codec) -> Codec:
+    """Add the word ``refuse``, alone in the list, which decodes to None."""
+
+    def decode(raw: object) -> object:
+        return None if raw in (["refuse"], ("refuse",)) else codec.decode(raw)
+
+    return Codec(
+        f'{codec.expects}, or ["refuse"]',
+        decode,
+        encode=lambda value: ["refuse"] if value is None else codec.encode(value),
+        from_text=codec.from_text,
+    )
+
+
+def _decode_pattern(raw: object) -> str:
+    try:
+        return normalise_pattern(_text(raw))
+    except DestinationError as e:
+        raise ValueError(f"{e}; whatsapp.net or *.whatsapp.net would be right") from None
+
+
+def _decode_port(raw: object) -> int:
+    if isinstance(raw, str):  # from the environment
+        return parse_port(raw)
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw <= 65535:
+        raise ValueError(f"{toml(raw)} is no port from 1 to 65535")
+    return raw
+
+
+def decode_proxy(raw: object) -> Proxy:
+    """Parse ``direct`` or ``socks5://[user:password@]host[:port]``; socks5h is the same here."""
+    text = _text(raw)
+    if text == "direct":
+        return Direct()
+    found = re.fullmatch(r"socks5h?://(?:([^@/]*)@)?([^@/]+)/?", text)
+    if found is None:
+        raise ValueError("socks5://[user:password@]host[:port] is expected")
+    try:
+        server = parse_destination(found[2], SOCKS_PORT)
+    except DestinationError as e:
+        # The text may hold a stray password: name no more of it than the host part.
+        raise ValueError(f"{e}; socks5://[user:password@]host[:port] is expected") from None
+    if found[1] is None:
+        return SocksProxy(server)
+    user, colon, password = found[1].partition(":")
+    credentials = unquote_to_bytes(user), unquote_to_bytes(password)
+    if not colon or not all(1 <= len(part) <= 255 for part in credentials):
+        raise ValueError("user and password, percent-encoded, have 1 to 255 bytes each (RFC 1929)")
+    return SocksProxy(server, credentials)
+
+
+def _encode_proxies(masked: bool) -> Callable[[Iterable[Proxy]], list[str]]:
+    return lambda value: [p.url(masked) if isinstance(p, SocksProxy) else "direct" for p in value]
+
+
+def _proxies() -> Codec:
+    plain = _list_of("socks5:// URLs or direct", decode_proxy)
+    return Codec(
+        plain.expects, plain.decode, _encode_proxies(False), plain.from_text, _encode_proxies(True)
+    )
+
+
+OUTPUT = Codec("stdout, stderr or a path", _decode_output)
+ENDPOINTS = _list_of("endpoint descriptions", _decode_endpoint, empty=False)
+ENDPOINT = Codec(
+    "an endpoint description, or nothing",
+    lambda raw: "" if raw == "" else _decode_endpoint(raw),
+)
+ADDRESSES = _list_of("host:port", _decode_address, empty=False)
+OPTIONAL_ADDRESSES = _optional(_list_of("host:port", _decode_address))
+ALLOW = _list_of("names", _decode_pattern)
+PORTS = _list_of("ports", _decode_port)
+PROXIES = _proxies()

@@ -1,0 +1,67 @@
+"""Where a sniffed connection goes, or why it goes nowhere."""
+
+from dataclasses import dataclass
+
+from whatsproxy.destination import Destination
+from whatsproxy.policy import Policy
+from whatsproxy.reason import Reason
+from whatsproxy.sniff import Kind, Sniffed
+
+#: The port to which TLS is passed through, whatever port it came in by.
+TLS_PORT = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The upstreams of a connection, to be tried in order."""
+
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The connection goes nowhere. ``detail`` is for the log."""
+
+    reason: Reason
+    detail: str = ""
+
+
+class Router:
+    """Decides by kind and policy.
+
+    ``xmpp`` and ``raw``: empty means as ``chat``; None means that the kind is refused. The
+    configured upstreams are the operator's word and pass no policy.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        chat: tuple[Destination, ...],
+        xmpp: tuple[Destination, ...] | None = (),
+        raw: tuple[Destination, ...] | None = (),
+    ) -> None:
+        self._policy = policy
+        off = Refusal(Reason.REFUSED_RAW)
+        http = Refusal(Reason.NOT_IMPLEMENTED)
+        self._fixed: dict[Kind, Route | Refusal] = {
+            Kind.WHATSAPP: Route(chat),
+            Kind.XMPP: off if xmpp is None else Route(xmpp or chat),
+            Kind.RAW: off if raw is None else Route(raw or chat),
+            Kind.HTTP: http,
+            Kind.CONNECT: http,
+        }
+
+    def route(self, sniffed: Sniffed) -> Route | Refusal:
+        """Decide for one connection."""
+        if sniffed.kind is Kind.TLS:
+            return self._route_tls(sniffed)
+        return self._fixed[sniffed.kind]
+
+    def _route_tls(self, sniffed: Sniffed) -> Route | Refusal:
+        name = sniffed.hello.server_name if sniffed.hello else None
+        if name is None:
+            return Refusal(Reason.REFUSED_NAME, "no server name")
+        destination = self._policy.permits_name(name, TLS_PORT)
+        if destination is None:
+            return Refusal(Reason.REFUSED_NAME, name)
+        return Route((destination,))

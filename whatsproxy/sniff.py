@@ -1,0 +1,147 @@
+"""What a client speaks, told from its first bytes.
+
+Each matcher looks for one family and answers with a :class:`Sniffed`, with :class:`NeedMore` while
+the bytes could still become it, or with None when they never can. The families' beginnings exclude
+each other, so at most one matcher can say yes, and no order among them matters.
+"""
+
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from whatsproxy.clienthello import ClientHello, Unreadable, parse_client_hello
+from whatsproxy.incremental import NeedMore
+
+#: No more than this is looked at, whatever has arrived; what is unknown by then stays unknown.
+SNIFF_LIMIT = 16 * 1024
+
+
+class Kind(enum.Enum):
+    """What a connection is on the wire; the value is its label in the metrics."""
+
+    HTTP = "http"
+    CONNECT = "connect"
+    TLS = "tls"
+    XMPP = "xmpp"
+    WHATSAPP = "whatsapp"
+    RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """A connection's kind; for TLS also its ClientHello, or None where that is malformed."""
+
+    kind: Kind
+    hello: ClientHello | None = None
+
+
+_HTTP = Sniffed(Kind.HTTP)
+_CONNECT = Sniffed(Kind.CONNECT)
+_XMPP = Sniffed(Kind.XMPP)
+_WHATSAPP = Sniffed(Kind.WHATSAPP)
+_RAW = Sniffed(Kind.RAW)
+
+
+def sniff(data: bytes) -> Sniffed | NeedMore:
+    """Tell a connection's kind from all the bytes that it has sent so far.
+
+    NeedMore at SNIFF_LIMIT bytes or more means that it cannot be told at all.
+    """
+    data = bytes(data[:SNIFF_LIMIT])
+    waiting = 0
+    for matcher in _MATCHERS:
+        answer = matcher(data)
+        if isinstance(answer, Sniffed):
+            return answer
+        if answer is not None:
+            waiting = min(waiting or answer.at_least, answer.at_least)
+    return NeedMore(waiting) if waiting else _RAW
+
+
+def _match_whatsapp(data: bytes) -> Sniffed | NeedMore | None:
+    """``WA`` and two version bytes, perhaps behind an edge-routing header.
+
+    The header is ``ED`` 00 01, a 3-byte length and so many bytes. Version bytes change, but stay
+    below 0x20, which tells the intro from HTTP methods such as WATCH.
+    """
+    if _agree(data, b"ED\x00\x01"):
+        if len(data) < 7:
+            return NeedMore(len(data) + 1)
+        intro = 7 + int.from_bytes(data[4:7], "big")
+        if intro + 2 > SNIFF_LIMIT:
+            return None
+        if len(data) <= intro:
+            return NeedMore(intro + 1)
+        if not _agree(data[intro:], b"WA"):
+            return None
+        return _WHATSAPP if len(data) >= intro + 2 else NeedMore(intro + 2)
+    if not _agree(data, b"WA") or any(byte >= 0x20 for byte in data[2:4]):
+        return None
+    return _WHATSAPP if len(data) >= 4 else NeedMore(len(data) + 1)
+
+
+def _match_xmpp(data: bytes) -> Sniffed | NeedMore | None:
+    """An XML declaration or a stream header, perhaps behind a byte order mark and white space."""
+    bom = b"\xef\xbb\xbf"
+    if len(data) < len(bom) and _agree(data, bom):
+        return NeedMore(len(data) + 1)
+    start = data.removeprefix(bom).lstrip(b" \t\r\n")
+    for opening in (b"<?xml", b"<stream"):
+        if _agree(start, opening):
+            return _XMPP if len(start) >= len(opening) else NeedMore(len(data) + 1)
+    return None
+
+
+def _match_tls(data: bytes) -> Sniffed | NeedMore | None:
+    hello = parse_client_hello(data)
+    if isinstance(hello, NeedMore):
+        return hello
+    if hello is Unreadable.NOT_TLS:
+        return None
+    return Sniffed(Kind.TLS, hello if isinstance(hello, ClientHello) else None)
+
+
+#: RFC 9110 5.6.2. No registered method is longer than 17 characters; 32 leaves room.
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,32}")
+#: The beginning of an absolute-form target, as much of it as there is.
+_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,31}")
+_AUTHORITY_START = re.compile(rb"[A-Za-z0-9_\[]")
+
+
+def _match_http(data: bytes) -> Sniffed | NeedMore | None:
+    """A method, one space and the beginning of a target (RFC 9112 3.2)."""
+    found = _METHOD.match(data)
+    method = found[0] if found else b""
+    if len(data) == len(method):
+        return NeedMore(len(data) + 1) if len(method) <= 32 else None
+    if not method or data[len(method)] != 0x20:
+        return None
+    target = data[len(method) + 1 :]
+    if not target:
+        return NeedMore(len(data) + 1)
+    if method == b"CONNECT" and _AUTHORITY_START.match(target):
+        return _CONNECT
+    if target.startswith(b"/"):
+        return _HTTP
+    if target.startswith(b"*"):
+        if len(target) == 1:
+            return NeedMore(len(data) + 1)
+        return _HTTP if target[1] == 0x20 else None
+    scheme = _SCHEME.match(target)
+    if scheme is None or not _agree(target[scheme.end() :], b"://"):
+        return None
+    return _HTTP if len(target) >= scheme.end() + 3 else NeedMore(len(data) + 1)
+
+
+def _agree(data: bytes, pattern: bytes) -> bool:
+    """Is one of the two the beginning of the other?"""
+    return data.startswith(pattern) if len(data) >= len(pattern) else pattern.startswith(data)
+
+
+_MATCHERS: tuple[Callable[[bytes], Sniffed | NeedMore | None], ...] = (
+    _match_whatsapp,
+    _match_tls,
+    _match_http,
+    _match_xmpp,
+)
