@@ -1,0 +1,81 @@
+"""The factory of client connections: counts them in, and knows which protocol fits which kind."""
+
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.logger import Logger, LogLevel
+from zope.interface import implementer
+
+from whatsproxy.config import Settings
+from whatsproxy.policy import Policy
+from whatsproxy.protocols.base import ClientProtocol
+from whatsproxy.protocols.refused import Refused
+from whatsproxy.protocols.sniffer import Sniffer
+from whatsproxy.protocols.tunnel import Tunnel
+from whatsproxy.reason import Reason
+from whatsproxy.relay import IdleWatch
+from whatsproxy.route import Refusal, Router
+from whatsproxy.session import Ledger, Session
+from whatsproxy.sniff import Sniffed
+from whatsproxy.upstream import Upstream, legs_of
+
+log = Logger()
+
+
+@implementer(IProtocolFactory)
+class ProxyFactory:
+    """Builds the protocols of one service and holds what they share (see protocols.base.Proxy)."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any, settings: Settings, upstream: Upstream | None = None) -> None:
+        timeouts = settings.timeouts
+        self.clock = reactor
+        self.settings = settings
+        self.ledger = Ledger(reactor.seconds, log_end)
+        self.upstream = upstream or Upstream(
+            reactor, legs_of(reactor, settings.socks5.proxies), timeouts.connect
+        )
+        self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
+        self._router = Router(
+            Policy(settings.policy.allow, settings.policy.allow_ports),
+            settings.upstream.chat,
+            settings.upstream.xmpp,
+            settings.upstream.raw,
+        )
+
+    def doStart(self) -> None:
+        """Nothing is to be prepared (IProtocolFactory)."""
+
+    def doStop(self) -> None:
+        """Nothing is to be put away: connections outlive their listener."""
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """Return a Sniffer, or None (which closes the connection) where there are too many."""
+        if len(self.ledger.live) >= self.settings.server.max_connections:
+            self.ledger.reject()
+            return None
+        return Sniffer(self, self.ledger.open())
+
+    def protocol_for(self, sniffed: Sniffed, session: Session) -> ClientProtocol:
+        """Return the protocol that serves a connection of this kind, or refuses it."""
+        route = self._router.route(sniffed)
+        if isinstance(route, Refusal):
+            return Refused(self, session, route.reason, route.detail)
+        return Tunnel(self, session, route)
+
+
+def log_end(session: Session, reason: Reason, detail: str, seconds: float) -> None:
+    """Write the one line that a connection leaves in the log."""
+    log.emit(
+        LogLevel.warn if reason.error else LogLevel.info,
+        "connection ended: {reason} protocol={protocol} to={target} seconds={seconds:.3f}"
+        " received={received} sent={sent}{detail}",
+        reason=reason.value,
+        protocol=session.kind.value if session.kind else "undetected",
+        target=session.target or "-",
+        seconds=seconds,
+        received=session.received,
+        sent=session.sent,
+        detail=f" ({detail})" if detail else "",
+    )

@@ -1,0 +1,114 @@
+"""Log lines: text or JSON, one a line whatever a stranger sends, to a stream or a file."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from zope.interface import implementer
+
+from whatsproxy.config import LoggingSettings
+
+#: C0, DEL, C1 and the two line separators of Unicode.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+log = Logger()
+
+
+def escape(text: str) -> str:
+    """Return the text with control characters visible, so that none can forge a line."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def text_line(event: LogEvent) -> str:
+    """Format an event as ``time level message``, a traceback behind it, indented."""
+    level = event.get("log_level", LogLevel.info).name
+    lines = [f"{_time(event)} {level} {escape(formatEvent(event))}"]
+    lines += [f"    {escape(line)}" for line in _traceback(event)]
+    return "\n".join(lines) + "\n"
+
+
+def json_line(event: LogEvent) -> str:
+    """Format an event as one JSON object, with the plain values that it carries."""
+    fields: dict[str, Any] = {
+        "time": _time(event),
+        "level": event.get("log_level", LogLevel.info).name,
+        "logger": event.get("log_namespace", ""),
+        "message": formatEvent(event),
+    }
+    for key, value in event.items():
+        if not key.startswith("log_") and isinstance(value, str | int | float | None):
+            fields.setdefault(key, value)
+    traceback = _traceback(event)
+    if traceback:
+        fields["traceback"] = traceback
+    return json.dumps(fields) + "\n"
+
+
+def _time(event: LogEvent) -> str:
+    when = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _traceback(event: LogEvent) -> list[str]:
+    failure = event.get("log_failure")
+    return failure.getTraceback().splitlines() if failure is not None else []
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes each event as a line to ``stdout``, ``stderr`` or a file (appending).
+
+    Raises OSError where the file cannot be opened.
+    """
+
+    def __init__(self, output: str, line: Callable[[LogEvent], str]) -> None:
+        self._output = output
+        self._line = line
+        self._file = self._open()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write one event (called by twisted.logger)."""
+        self._file.write(self._line(event))
+        self._file.flush()
+
+    def reopen(self) -> None:
+        """Open the file anew, after logrotate has moved it; on failure go on with the old one."""
+        if self._output in ("stdout", "stderr"):
+            return
+        old = self._file
+        try:
+            self._file = self._open()
+        except OSError as e:
+            log.error(
+                "cannot reopen the log {path}: {why}; the old file goes on",
+                path=self._output,
+                why=e.strerror,
+            )
+        else:
+            old.close()
+            log.info("log reopened")
+
+    def _open(self) -> TextIO:
+        if self._output in ("stdout", "stderr"):
+            stream: TextIO = getattr(sys, self._output)
+            return stream
+        return open(self._output, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def observer_of(settings: LoggingSettings) -> tuple[ILogObserver, LineObserver]:
+    """Return the observer to be installed, and the one behind its level filter, to be reopened."""
+    writer = LineObserver(settings.output, json_line if settings.format == "json" else text_line)
+    level = LogLevel.levelWithName(settings.level)
+    return FilteringLogObserver(writer, [LogLevelFilterPredicate(defaultLogLevel=level)]), writer

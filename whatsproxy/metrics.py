@@ -1,0 +1,116 @@
+"""The ledger in the words of Prometheus: read when a scrape asks, deciding nothing."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    UnknownMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+import twisted
+from whatsproxy import __version__
+from whatsproxy.session import TIME_BUCKETS, Histogram, Ledger
+from whatsproxy.sniff import Kind
+
+PREFIX = "whatsapp_proxy_"
+#: Beside the kinds: never shown what it is, and closed at accept.
+UNDETECTED, REJECTED = "undetected", "rejected"
+
+
+class LedgerCollector(Collector):
+    """Yields a ledger's figures.
+
+    ``connections_total`` counts every accept. The ``protocol_connections`` add up to it, save for
+    the connections that are being sniffed at this moment: those are in
+    ``protocol_connections_active{protocol="undetected"}`` alone until their kind is known, so that
+    no figure ever goes back.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the ledger once."""
+        ledger = self._ledger
+        active = Counter([session.kind for session in ledger.live])
+        yield _counter("connections", "Connections accepted.", ledger.accepted)
+        yield GaugeMetricFamily(
+            PREFIX + "connections_active", "Connections open.", value=len(ledger.live)
+        )
+        yield _counter("bytes_sent", "Payload bytes sent to clients.", ledger.sent)
+        yield _counter("bytes_received", "Payload bytes received from clients.", ledger.received)
+        yield _counter("errors", "Connections that ended by an error.", ledger.errors)
+
+        # Not a counter: those must be called _total, and a family may not be called as its sibling.
+        by_kind = UnknownMetricFamily(
+            PREFIX + "protocol_connections",
+            "Connections since the start, by what they were on the wire.",
+            labels=["protocol"],
+        )
+        active_by_kind = GaugeMetricFamily(
+            PREFIX + "protocol_connections_active",
+            "Connections open, by what they are on the wire; undetected ones are being sniffed.",
+            labels=["protocol"],
+        )
+        for kind in Kind:
+            by_kind.add_metric([kind.value], ledger.kinds[kind])
+            active_by_kind.add_metric([kind.value], active[kind])
+        by_kind.add_metric([UNDETECTED], ledger.undetected)
+        by_kind.add_metric([REJECTED], ledger.rejected)
+        active_by_kind.add_metric([UNDETECTED], active[None])
+        yield by_kind
+        yield active_by_kind
+
+        ends = CounterMetricFamily(
+            PREFIX + "connections_ended", "Connections ended, by reason.", labels=["reason"]
+        )
+        for reason, count in ledger.ends.items():
+            ends.add_metric([reason.value], count)
+        yield ends
+        yield _histogram("sniff_seconds", "From accept to the kind.", ledger.sniff_time)
+        yield _histogram(
+            "upstream_connect_seconds", "From the kind to the upstream.", ledger.connect_time
+        )
+
+
+def registry_of(ledger: Ledger) -> CollectorRegistry:
+    """Return a registry of one service: its ledger, this process, this build."""
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(ledger))
+    registry.register(_Build())
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class _Build(Collector):
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily(
+            PREFIX + "build",
+            "What is running.",
+            value={
+                "version": __version__,
+                "python": platform.python_version(),
+                "twisted": twisted.__version__,
+            },
+        )
+
+
+def _counter(name: str, text: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, value=value)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+    buckets = []
+    below = 0
+    for bound, count in zip((*map(str, TIME_BUCKETS), "+Inf"), histogram.counts, strict=True):
+        below += count
+        buckets.append((bound, below))
+    return HistogramMetricFamily(PREFIX + name, text, buckets=buckets, sum_value=histogram.total)

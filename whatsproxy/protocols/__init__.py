@@ -1,0 +1,1 @@
+"""What a client connection can be: one module a kind of behaviour."""

@@ -1,0 +1,66 @@
+"""The first protocol of every connection: buffer, decide, hand over, be gone."""
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from whatsproxy.incremental import NeedMore
+from whatsproxy.protocols.base import ClientProtocol, Proxy
+from whatsproxy.protocols.refused import Refused
+from whatsproxy.reason import Reason
+from whatsproxy.session import Session
+from whatsproxy.sniff import SNIFF_LIMIT, sniff
+from whatsproxy.transport import hand_over
+
+
+class Sniffer(ClientProtocol):
+    """Waits for the kind, for ``timeouts.sniff`` seconds and SNIFF_LIMIT bytes in all."""
+
+    __slots__ = ("_buffer", "_timer", "_wanted")
+
+    def __init__(self, proxy: Proxy, session: Session) -> None:
+        super().__init__(proxy, session)
+        self._buffer = b""
+        self._wanted = 1
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Start the clock."""
+        super().connectionMade()
+        self._timer = self.proxy.clock.callLater(self.proxy.settings.timeouts.sniff, self._give_up)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Decide, if this is enough."""
+        self._buffer = self._buffer + data if self._buffer else data
+        if len(self._buffer) < self._wanted:
+            return
+        sniffed = sniff(self._buffer)
+        if isinstance(sniffed, NeedMore):
+            self._wanted = sniffed.at_least
+            if len(self._buffer) >= SNIFF_LIMIT:
+                self._give_up()
+            return
+        self._cancel_timer()
+        self.session.detected(sniffed.kind)
+        hand_over(self, self.proxy.protocol_for(sniffed, self.session), self._buffer)
+
+    def readConnectionLost(self) -> None:
+        """The client will not say more."""
+        self._give_up(peer_ended=True)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone."""
+        self._cancel_timer()
+        self.session.close(self.reason or self._verdict())
+
+    def _give_up(self, *, peer_ended: bool = False) -> None:
+        self._cancel_timer()
+        refused = Refused(self.proxy, self.session, self._verdict(), peer_ended=peer_ended)
+        hand_over(self, refused)
+
+    def _verdict(self) -> Reason:
+        return Reason.UNDETECTED if self._buffer else Reason.NO_DATA
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()

@@ -1,0 +1,89 @@
+"""Chat, XMPP, passed-through TLS and raw bytes: connect to the upstream, replay, relay."""
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from whatsproxy.protocols.base import ClientProtocol, Proxy
+from whatsproxy.protocols.refused import Refused
+from whatsproxy.reason import Reason
+from whatsproxy.relay import Relay
+from whatsproxy.route import Route
+from whatsproxy.session import Session
+from whatsproxy.sniff import Kind
+from whatsproxy.transport import hand_over
+from whatsproxy.upstream import Arrival, reason_of
+
+#: Bytes that are kept for an upstream that is not there yet; beyond them the client must wait.
+EARLY_LIMIT = 64 * 1024
+#: Connections whose silence is normal: they get timeouts.chat_idle, and keepalive probes.
+CHATS = frozenset({Kind.WHATSAPP, Kind.XMPP})
+
+log = Logger()
+
+
+class Tunnel(ClientProtocol):
+    """Holds the client while its upstream is being reached, then leaves both to a Relay."""
+
+    __slots__ = ("_connecting", "_early", "_ended", "_route", "_started")
+
+    def __init__(self, proxy: Proxy, session: Session, route: Route) -> None:
+        super().__init__(proxy, session)
+        self._route = route
+        self._early = b""
+        self._ended = False
+        self._started = proxy.clock.seconds()
+        self._connecting: Deferred[Arrival] | None = None
+
+    def connectionMade(self) -> None:
+        """Reach for the upstream."""
+        super().connectionMade()
+        self.session.target = str(self._route.destinations[0])
+        connecting = self.proxy.upstream.connect(self._route.destinations)
+        self._connecting = connecting
+        connecting.addCallbacks(self._reached, self._unreached)
+        connecting.addErrback(self._broken)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep what comes before the upstream is there."""
+        self._early += data
+        if len(self._early) > EARLY_LIMIT:
+            self.transport.pauseProducing()
+
+    def readConnectionLost(self) -> None:
+        """The client has said all; what it said still goes out."""
+        self._ended = True
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone before the upstream was there."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        self.session.close(self.reason or Reason.CLIENT_RESET, "no upstream reached yet")
+
+    def _reached(self, arrival: Arrival) -> None:
+        self._connecting = None
+        proxy, session, timeouts = self.proxy, self.session, self.proxy.settings.timeouts
+        proxy.ledger.connect_time.observe(proxy.clock.seconds() - self._started)
+        session.target = str(arrival.destination)
+        chat = session.kind in CHATS
+        idle = timeouts.chat_idle if chat else timeouts.idle
+        relay = Relay(proxy.clock, proxy.idle_watch, session, idle, timeouts.idle)
+        relay.start(self, arrival, self._early, client_ended=self._ended, keepalive=chat)
+
+    def _unreached(self, failure: Failure) -> None:
+        if self._connecting is None and failure.check(CancelledError):
+            return  # the client was gone first
+        self._connecting = None
+        error = failure.value
+        assert error is not None
+        reason = reason_of(error)
+        if reason is Reason.INTERNAL:
+            log.failure("connecting failed unexpectedly", failure)
+        refused = Refused(self.proxy, self.session, reason, str(error), peer_ended=self._ended)
+        hand_over(self, refused)
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("joining client and upstream failed unexpectedly", failure)
+        if self.session.holder is not None:
+            self.session.holder.abort(Reason.INTERNAL)

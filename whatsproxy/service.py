@@ -1,0 +1,208 @@
+"""The service: listeners bound while privileged, readiness, and an orderly end."""
+
+import socket
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from whatsproxy.config import ServerSettings, Settings
+from whatsproxy.factory import ProxyFactory
+from whatsproxy.metrics import registry_of
+from whatsproxy.reason import Reason
+from whatsproxy.transport import describe
+from whatsproxy.web import State, operator_site
+
+#: The longest queue of connections not yet accepted; the kernel's somaxconn caps it.
+BACKLOG = 4096
+
+log = Logger()
+
+
+class StartupError(SystemExit, Exception):
+    """The service cannot start; ``str()`` is one line for the operator.
+
+    It is both: as an Exception it makes the launcher of a daemonised twistd end, and say so; as a
+    SystemExit it ends ``twistd -n`` with the line and status 1 instead of a traceback.
+    """
+
+
+class ProxyService(Service):
+    """One proxy: its listeners, its sessions, its metrics."""
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        self.factory = ProxyFactory(reactor, settings)
+        self.state = State()
+        self._reactor = reactor
+        self._settings = settings
+        self._ports: list[IListeningPort] = []
+        self._metrics: IListeningPort | None = None
+        self._drain: _Drain | None = None
+
+    def privilegedStartService(self) -> None:
+        """Bind every listener, or raise StartupError with none left open."""
+        super().privilegedStartService()
+        try:
+            for description in listen_descriptions(self._settings.server):
+                port = self._listen("[server] listen", description, self.factory)
+                self._ports.append(port)
+                log.info(
+                    "listening on {address} ({description})",
+                    address=describe(port.getHost()),
+                    description=description,
+                )
+            self._listen_for_metrics()
+        except StartupError:
+            self._stop_listening()
+            raise
+
+    def startService(self) -> None:
+        """Be ready."""
+        super().startService()
+        self.state.not_ready = None
+
+    def drain(self) -> "Deferred[None]":
+        """End in order: not ready, not accepting, waiting, cutting; called again, cut at once."""
+        if self._drain is None:
+            self.state.not_ready = "draining"
+            self._drain = _Drain(self._reactor, self.factory, self._stop_listening)
+            self._drain.start(self._settings.timeouts.lame_duck, self._settings.timeouts.shutdown)
+        else:
+            self._drain.cut()
+        return self._drain.done
+
+    def stopService(self) -> "Deferred[Any]":
+        """Release everything at once: ports, sessions."""
+        super().stopService()
+        self.state.not_ready = "stopped"
+        closing = [self._stop_listening()]
+        if self._metrics is not None:
+            closing.append(maybeDeferred(self._metrics.stopListening))
+        if self._drain is None:
+            # Nobody drained: then there is nothing left to wait for.
+            self._drain = _Drain(self._reactor, self.factory, self._stop_listening)
+        self._drain.cut()
+        return gatherResults([*closing, self._drain.done])
+
+    def _listen_for_metrics(self) -> None:
+        description = self._settings.metrics.listen
+        if not description:
+            return
+        site = operator_site(registry_of(self.factory.ledger), self.state, self._reactor)
+        self._metrics = self._listen("[metrics] listen", description, site)
+        log.info("metrics on http://{address}/metrics", address=describe(self._metrics.getHost()))
+
+    def _listen(self, key: str, description: str, factory: IProtocolFactory) -> IListeningPort:
+        results: list[Any] = []
+        endpoint = serverFromString(self._reactor, with_backlog(description))
+        maybeDeferred(endpoint.listen, factory).addBoth(results.append)
+        if not results:
+            raise StartupError(f"whatsproxy: {key}: {description} does not bind at once")
+        if isinstance(results[0], Failure):
+            error = results[0].value
+            problem = getattr(error, "socketError", error)
+            raise StartupError(
+                f"whatsproxy: {key}: cannot listen on {description}: "
+                f"{getattr(problem, 'strerror', None) or problem}"
+            )
+        port: IListeningPort = results[0]
+        return port
+
+    def _stop_listening(self) -> "Deferred[Any]":
+        ports, self._ports = self._ports, []
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
+
+
+class _Drain:
+    """The end of a service, in steps; ``done`` fires when no session is left."""
+
+    def __init__(self, reactor: Any, factory: ProxyFactory, stop_listening: Any) -> None:
+        self.done: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._ledger = factory.ledger
+        self._stop_listening = stop_listening
+        self._timer: IDelayedCall | None = None
+        self._patience = 0.0
+        self._waiting_for: int | None = None
+        self._cut = 0
+
+    def start(self, lame_duck: float, patience: float) -> None:
+        """Go on accepting for ``lame_duck`` seconds, then wait ``patience`` seconds."""
+        log.info(
+            "draining: {live} connections, {patience:g} s for them to finish",
+            live=len(self._ledger.live),
+            patience=patience,
+        )
+        self._patience = patience
+        if lame_duck:
+            self._timer = self._reactor.callLater(lame_duck, self._stop_accepting)
+        else:
+            self._stop_accepting()
+
+    def cut(self) -> None:
+        """Wait no longer."""
+        if self.done.called:
+            return
+        self._cancel_timer()
+        self._close_the_door()
+        self._cut += len(self._ledger.live)
+        for session in list(self._ledger.live):
+            if session.holder is not None:
+                session.holder.abort(Reason.SHUTDOWN)
+        self._ledger.when_idle(self._finish)
+
+    def _stop_accepting(self) -> None:
+        self._close_the_door()
+        self._timer = self._reactor.callLater(self._patience, self.cut)
+        self._ledger.when_idle(self._finish)
+
+    def _close_the_door(self) -> None:
+        self._stop_listening()
+        if self._waiting_for is None:
+            self._waiting_for = len(self._ledger.live)
+
+    def _finish(self) -> None:
+        self._cancel_timer()
+        log.info(
+            "drained: {finished} connections finished, {cut} cut",
+            finished=(self._waiting_for or 0) - self._cut,
+            cut=self._cut,
+        )
+        if not self.done.called:
+            self.done.callback(None)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+
+def with_backlog(description: str) -> str:
+    """Add our backlog to an endpoint description that names none."""
+    takes_one = description.partition(":")[0] in ("tcp", "tcp6", "unix")
+    return (
+        description
+        if not takes_one or ":backlog=" in description
+        else (f"{description}:backlog={BACKLOG}")
+    )
+
+
+def listen_descriptions(settings: ServerSettings) -> tuple[str, ...]:
+    """Return what to listen on: the default becomes IPv4 alone where there is no IPv6."""
+    if settings.listen != ServerSettings().listen or has_ipv6():
+        return settings.listen
+    log.info("no IPv6 here: listening on IPv4 alone")
+    return tuple("tcp" + d.removeprefix("tcp6") for d in settings.listen)
+
+
+def has_ipv6() -> bool:
+    """Can a socket be bound to an IPv6 address here?"""
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""The account: one Session a connection, one Ledger a service.
+
+A session is opened at accept and closed exactly once, when nothing of the connection is left. The
+ledger keeps integers only, so that the hot paths pay an addition; who wants to know (the metrics,
+the drain) reads it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from whatsproxy.reason import Reason
+from whatsproxy.sniff import Kind
+
+#: Seconds; the upper bounds of both histograms, +Inf implied.
+TIME_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Holder(Protocol):
+    """Whatever owns a session's transports at the moment: sniffer, tunnel, relay, last words."""
+
+    def abort(self, reason: Reason) -> None:
+        """Give both transports up at once; the session closes when they are gone."""
+
+
+class Histogram:
+    """Counts of times in TIME_BUCKETS, not cumulated, and their sum in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(TIME_BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(TIME_BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+@attrs.define(eq=False)
+class Session:
+    """One client connection from accept to close.
+
+    ``received`` and ``sent`` are payload bytes from and to the client; ``kind`` is None until the
+    sniffer has decided, ``target`` is for the log.
+    """
+
+    ledger: "Ledger"
+    started: float
+    holder: Holder | None = None
+    kind: Kind | None = None
+    target: str = ""
+    received: int = 0
+    sent: int = 0
+    closed: bool = False
+
+    def detected(self, kind: Kind) -> None:
+        """Count the connection by what it is on the wire: once, whatever comes of it."""
+        assert self.kind is None, "a connection is of one kind"
+        self.kind = kind
+        self.ledger.detected(self)
+
+    def close(self, reason: Reason, detail: str = "") -> None:
+        """End the account; to be called once, when no transport is left."""
+        assert not self.closed, "a session closes once"
+        self.closed = True
+        self.holder = None
+        self.ledger.closed(self, reason, detail)
+
+
+class Ledger:
+    """All that is counted. ``now`` returns seconds that never go back."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        on_close: Callable[[Session, Reason, str, float], None] = lambda *_: None,
+    ) -> None:
+        self._now = now
+        self._on_close = on_close
+        self._waiting: Callable[[], None] | None = None
+        self.live: set[Session] = set()
+        self.accepted = 0
+        self.rejected = 0
+        self.undetected = 0
+        self.errors = 0
+        self.kinds = dict.fromkeys(Kind, 0)
+        self.ends = dict.fromkeys(Reason, 0)
+        self.sniff_time = Histogram()
+        self.connect_time = Histogram()
+        # Bytes of the sessions that have closed; those of live ones are added when asked for.
+        self._received = 0
+        self._sent = 0
+
+    def open(self) -> Session:
+        """Count an accepted connection and return its session."""
+        self.accepted += 1
+        session = Session(self, self._now())
+        self.live.add(session)
+        return session
+
+    def reject(self) -> None:
+        """Count a connection that was closed at accept."""
+        self.accepted += 1
+        self.rejected += 1
+        self._count_end(Reason.REJECTED)
+
+    def detected(self, session: Session) -> None:
+        """Count the session's kind (called by the session)."""
+        assert session.kind is not None
+        self.kinds[session.kind] += 1
+        self.sniff_time.observe(self._now() - session.started)
+
+    def closed(self, session: Session, reason: Reason, detail: str) -> None:
+        """Move a session's figures to the totals (called by the session)."""
+        self.live.remove(session)
+        self._received += session.received
+        self._sent += session.sent
+        if session.kind is None:
+            self.undetected += 1
+        self._count_end(reason)
+        self._on_close(session, reason, detail, self._now() - session.started)
+        if not self.live and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting()
+
+    def when_idle(self, call: Callable[[], None] | None) -> None:
+        """Call once, as soon as no session is live; None takes the call back."""
+        self._waiting = call
+        if call is not None and not self.live:
+            self._waiting = None
+            call()
+
+    @property
+    def received(self) -> int:
+        """Bytes from clients, those of live sessions included."""
+        return self._received + sum([session.received for session in self.live])
+
+    @property
+    def sent(self) -> int:
+        """Bytes to clients, those of live sessions included."""
+        return self._sent + sum([session.sent for session in self.live])
+
+    def _count_end(self, reason: Reason) -> None:
+        self.ends[reason] += 1
+        if reason.error:
+            self.errors += 1

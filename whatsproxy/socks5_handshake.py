@@ -1,0 +1,252 @@
+"""The SOCKS5 client's side of the conversation (RFC 1928, 1929) and the ways in which it fails.
+
+The messages are socksio's; where each begins and ends in the stream, which socksio leaves open, is
+decided here. The exceptions have the names that txsocksx gave them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from socksio.exceptions import ProtocolError
+from socksio.socks5 import (
+    SOCKS5AuthMethod,
+    SOCKS5AuthMethodsRequest,
+    SOCKS5AuthReply,
+    SOCKS5CommandRequest,
+    SOCKS5Reply,
+    SOCKS5UsernamePasswordReply,
+    SOCKS5UsernamePasswordRequest,
+)
+from twisted.python.failure import Failure
+
+from whatsproxy.incremental import NeedMore
+from whatsproxy.transport import StreamProtocol
+
+
+class SOCKSError(Exception):
+    """A connection through a SOCKS server failed; each reason is a subclass."""
+
+
+class ProxyUnreachable(SOCKSError):
+    """There is no connection to the SOCKS server itself."""
+
+    def __str__(self) -> str:
+        return f"the SOCKS server cannot be reached: {self.__cause__}"
+
+
+class NotSOCKS5(SOCKSError):
+    """The server answers something else than SOCKS5."""
+
+    def __str__(self) -> str:
+        return "the server does not speak SOCKS5"
+
+
+class ConnectionLostEarly(SOCKSError):
+    """The server closed before it had answered."""
+
+    def __str__(self) -> str:
+        return "the SOCKS server closed the connection before it had answered"
+
+
+class NegotiationTimeout(SOCKSError):
+    """The server did not answer in time."""
+
+    def __str__(self) -> str:
+        return "the SOCKS server did not answer in time"
+
+
+class NoAcceptableMethods(SOCKSError):
+    """The server takes none of the authentication methods offered (RFC 1928 3)."""
+
+    def __str__(self) -> str:
+        return "the SOCKS server takes none of the methods offered; does it want a password?"
+
+
+class LoginAuthenticationFailed(SOCKSError):
+    """The server refused the user name or the password (RFC 1929 2)."""
+
+    def __str__(self) -> str:
+        return "the SOCKS server refused the user name or the password"
+
+
+class ConnectionError(SOCKSError):  # the name is txsocksx's
+    """The server could not or would not connect (RFC 1928 6); a subclass for each reply code."""
+
+    text: ClassVar[str] = "an unassigned reply code"
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the SOCKS server answers: {self.text} (reply {self.code})"
+
+
+class ServerFailure(ConnectionError):
+    """Reply 1."""
+
+    text = "general failure"
+
+
+class ConnectionNotAllowed(ConnectionError):
+    """Reply 2."""
+
+    text = "its rules do not allow this connection"
+
+
+class NetworkUnreachable(ConnectionError):
+    """Reply 3."""
+
+    text = "network unreachable"
+
+
+class HostUnreachable(ConnectionError):
+    """Reply 4."""
+
+    text = "host unreachable (or its name is unknown)"
+
+
+class ConnectionRefused(ConnectionError):
+    """Reply 5."""
+
+    text = "connection refused"
+
+
+class TTLExpired(ConnectionError):
+    """Reply 6."""
+
+    text = "TTL expired"
+
+
+class CommandNotSupported(ConnectionError):
+    """Reply 7."""
+
+    text = "command not supported"
+
+
+class AddressNotSupported(ConnectionError):
+    """Reply 8."""
+
+    text = "address type not supported"
+
+
+_REPLIES: dict[int, type[ConnectionError]] = {
+    1: ServerFailure,
+    2: ConnectionNotAllowed,
+    3: NetworkUnreachable,
+    4: HostUnreachable,
+    5: ConnectionRefused,
+    6: TTLExpired,
+    7: CommandNotSupported,
+    8: AddressNotSupported,
+}
+
+
+def frame_reply(data: bytes) -> int | NeedMore:
+    """Return how many bytes of ``data`` are the reply to CONNECT (RFC 1928 6).
+
+    Raises NotSOCKS5, or the error for a reply code, as soon as that code is here: a server that
+    refuses need not send the rest.
+    """
+    if data[:1] not in (b"", b"\x05"):
+        raise NotSOCKS5
+    if len(data) >= 2 and data[1] != 0:
+        raise _REPLIES.get(data[1], ConnectionError)(data[1])
+    if len(data) < 5:
+        return NeedMore(len(data) + 1)
+    sizes = {1: 4 + 4 + 2, 3: 4 + 1 + data[4] + 2, 4: 4 + 16 + 2}
+    size = sizes.get(data[3])
+    if data[2] != 0 or size is None:
+        raise NotSOCKS5
+    return size if len(data) >= size else NeedMore(size)
+
+
+def _frame_pair(data: bytes, version: int) -> int | NeedMore:
+    """The two replies before that one are two bytes each: a version and a verdict."""
+    if data[:1] not in (b"", bytes([version])):
+        raise NotSOCKS5
+    return 2 if len(data) >= 2 else NeedMore(2)
+
+
+class Handshake(StreamProtocol):
+    """The conversation with the server: one method a state, each given one framed message.
+
+    ``done(result)`` is called once: with a SOCKSError, or with the bytes that followed the reply.
+    """
+
+    __slots__ = ("_buffer", "_done", "_frame", "_login", "_methods", "_request", "_state")
+
+    def __init__(
+        self,
+        request: SOCKS5CommandRequest,
+        methods: Sequence[SOCKS5AuthMethod],
+        login: SOCKS5UsernamePasswordRequest | None,
+        done: Callable[[bytes | SOCKSError], None],
+    ) -> None:
+        self._request = request
+        self._methods = methods
+        self._login = login
+        self._done = done
+        self._buffer = b""
+        self._frame: Callable[[bytes], int | NeedMore] = lambda data: _frame_pair(data, 5)
+        self._state: Callable[[bytes], None] | None = self._method_chosen
+
+    def connectionMade(self) -> None:
+        """Greet."""
+        self.transport.write(SOCKS5AuthMethodsRequest(list(self._methods)).dumps())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take messages off the stream, in any split."""
+        self._buffer += data
+        try:
+            while self._state is not None:
+                size = self._frame(self._buffer)
+                if isinstance(size, NeedMore):
+                    return
+                message, self._buffer = self._buffer[:size], self._buffer[size:]
+                self._state(message)
+        except SOCKSError as e:
+            self._finish(e)
+        except ProtocolError:
+            self._finish(NotSOCKS5())
+
+    def readConnectionLost(self) -> None:
+        """The server has nothing more to say."""
+        self._finish(ConnectionLostEarly())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The same, at once."""
+        self._finish(ConnectionLostEarly())
+
+    def _method_chosen(self, message: bytes) -> None:
+        method = SOCKS5AuthReply.loads(message).method
+        if method is SOCKS5AuthMethod.NO_ACCEPTABLE_METHODS:
+            raise NoAcceptableMethods
+        if method not in self._methods:
+            raise NotSOCKS5
+        if self._login is not None and method is SOCKS5AuthMethod.USERNAME_PASSWORD:
+            self._frame = lambda data: _frame_pair(data, 1)
+            self._state = self._login_answered
+            self.transport.write(self._login.dumps())
+        else:
+            self._send_request()
+
+    def _login_answered(self, message: bytes) -> None:
+        if not SOCKS5UsernamePasswordReply.loads(message).success:
+            raise LoginAuthenticationFailed
+        self._send_request()
+
+    def _send_request(self) -> None:
+        self._frame = frame_reply
+        self._state = self._connected
+        self.transport.write(self._request.dumps())
+
+    def _connected(self, message: bytes) -> None:
+        SOCKS5Reply.loads(message)
+        self._finish(self._buffer)  # what follows the reply belongs to the stream
+
+    def _finish(self, result: bytes | SOCKSError) -> None:
+        if self._state is not None:
+            self._state = None
+            self._buffer = b""
+            self._done(result)

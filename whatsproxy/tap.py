@@ -1,0 +1,229 @@
+"""``twistd whatsproxy`` and the .tac file: options in, a service out."""
+
+import dataclasses
+import getopt
+import os
+import sys
+from typing import Any
+
+from twisted.application.service import Application, MultiService
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # its public home
+
+from whatsproxy.config import (
+    FILE_VARIABLE,
+    ConfigError,
+    Loaded,
+    ServerSettings,
+    Settings,
+    absolute_output,
+    load,
+)
+from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
+from whatsproxy.logs import LineObserver, observer_of
+from whatsproxy.reference import effective
+from whatsproxy.service import ProxyService
+from whatsproxy.signals import SignalService
+
+log = Logger()
+
+
+class Options(usage.Options):
+    """The command line of ``twistd whatsproxy``; each option replaces its key as a whole."""
+
+    synopsis = "[options]"
+    longdesc = "One TCP port that carries WhatsApp, XMPP and TLS out, directly or through SOCKS5."
+
+    optFlags = [["check-config", None, "Print the effective settings, secrets masked, and exit."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file = os.environ.get(FILE_VARIABLE)
+        self._given: dict[tuple[str, str], Any] = {}
+        self.settled = Settled(Settings(), [])
+
+    def opt_config(self, path: str) -> None:
+        """A TOML file; etc/whatsproxy.toml shows every key."""
+        self._file = path
+
+    opt_c = opt_config
+
+    def opt_listen(self, description: str) -> None:
+        """Where clients connect: tcp:, tcp6:, unix: or systemd: description; repeatable."""
+        self._append("server", "listen", description)
+
+    opt_l = opt_listen
+
+    def opt_socks5(self, url: str) -> None:
+        """Go out through socks5://[user:password@]host[:port], percent-encoded; repeatable."""
+        self._append("socks5", "proxies", url)
+
+    opt_s = opt_socks5
+
+    def opt_chat(self, destination: str) -> None:
+        """Where WhatsApp chat goes, HOST:PORT; repeatable."""
+        self._append("upstream", "chat", destination)
+
+    def opt_allow(self, name: str) -> None:
+        """A name that clients may reach by TLS; *.NAME covers those below it; repeatable."""
+        self._append("policy", "allow", name)
+
+    def opt_metrics(self, description: str) -> None:
+        """Where metrics are served: an endpoint description; empty: nowhere."""
+        self._given["metrics", "listen"] = description
+
+    opt_m = opt_metrics
+
+    def opt_log_level(self, level: str) -> None:
+        """One of debug, info, warn, error."""
+        self._given["logging", "level"] = level
+
+    def postOptions(self) -> None:
+        """Load and check everything, so that a mistake ends the program before it has begun."""
+        self.settled = settle_or_exit(self._file, self._given)
+        if self["check-config"]:
+            for warning in self.settled.warnings:
+                print(f"# warning: {warning}", file=sys.stderr)
+            print(effective(self.settled.settings), end="")
+            raise SystemExit(0)
+
+    def _append(self, section: str, name: str, value: str) -> None:
+        self._given.setdefault((section, name), []).append(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """Settings that this machine can serve, and what the operator should know of them."""
+
+    settings: Settings
+    warnings: list[str]
+
+
+def settle(loaded: Loaded) -> Settled:
+    """Check what only the running system can judge. Raises ConfigError."""
+    from twisted.internet import reactor  # noqa: TID251  # twistd has installed it by now
+
+    settings = loaded.settings
+    warnings = []
+    for section, name, descriptions in (
+        ("server", "listen", settings.server.listen),
+        ("metrics", "listen", [settings.metrics.listen] if settings.metrics.listen else []),
+    ):
+        for description in descriptions:
+            try:
+                serverFromString(reactor, description)
+            except Exception as e:  # each kind of endpoint fails in its own way
+                problem = f"{description!r} is no endpoint description: {e}"
+                raise loaded.error(section, name, problem) from None
+    wanted = settings.server.max_connections
+    limit = raise_limit()
+    try:
+        fitting = fit(wanted, limit)
+    except DescriptorError as e:
+        raise loaded.error("server", "max_connections", str(e)) from None
+    if fitting < wanted:
+        problem = arithmetic(wanted, limit)
+        if wanted != ServerSettings().max_connections:
+            raise loaded.error("server", "max_connections", f"{problem}; {fitting} would fit")
+        warnings.append(f"max_connections lowered to {fitting}: {problem}")
+    return Settled(
+        dataclasses.replace(
+            settings,
+            server=dataclasses.replace(settings.server, max_connections=fitting),
+            logging=dataclasses.replace(
+                settings.logging, output=absolute_output(settings.logging.output)
+            ),
+        ),
+        warnings,
+    )
+
+
+def settle_or_exit(path: str | None, given: dict[tuple[str, str], Any]) -> Settled:
+    """Load and settle; end the program with one line and status 1 where that fails."""
+    try:
+        return settle(load(path, os.environ, given))
+    except ConfigError as e:
+        raise SystemExit(f"whatsproxy: {e}") from None
+
+
+class WholeService(MultiService):
+    """The proxy and its signals; sets the log observer of the application that it is put into."""
+
+    def __init__(self, observer: ILogObserver | None, remarks: list[str]) -> None:
+        super().__init__()
+        self._observer = observer
+        self._remarks = remarks
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application."""
+        super().setServiceParent(parent)
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+
+    def privilegedStartService(self) -> None:
+        """Say first what the operator should know."""
+        for remark in self._remarks:
+            log.warn("{remark}", remark=remark)
+        super().privilegedStartService()
+
+
+def build(settled: Settled, twistd: dict[str, Any]) -> WholeService:
+    """Make the service. ``twistd`` holds the options of twistd itself."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    settings, remarks = settled.settings, list(settled.warnings)
+    observer, writer = _observer(settings, twistd, remarks)
+    service = WholeService(observer, remarks)
+    proxy = ProxyService(reactor, settings)
+    proxy.setServiceParent(service)
+    reopen = writer.reopen if writer is not None else None
+    SignalService(reactor, proxy, reopen).setServiceParent(service)
+    return service
+
+
+def _observer(
+    settings: Settings, twistd: dict[str, Any], remarks: list[str]
+) -> tuple[ILogObserver | None, LineObserver | None]:
+    """Return our log observer, or none, with a remark, where twistd is to write the log."""
+    for option in ("logger", "logfile", "syslog"):
+        if twistd.get(option):
+            remarks.append(f"twistd's --{option} wins over [logging]")
+            return None, None
+    if settings.logging.output in ("stdout", "stderr") and not twistd.get("nodaemon"):
+        remarks.append(f"a daemon has no {settings.logging.output}: twistd writes the log")
+        return None, None
+    try:
+        return observer_of(settings.logging)
+    except OSError as e:
+        output = settings.logging.output
+        raise SystemExit(
+            f"whatsproxy: [logging] output = {output!r}: cannot be written: {e.strerror}"
+        ) from None
+
+
+def makeService(options: Options) -> WholeService:
+    """Return the service for parsed options (called by twistd)."""
+    return build(options.settled, options.parent or {})
+
+
+def make_application(path: str) -> Any:
+    """Return the application for a .tac file, configured by a TOML file."""
+    settled = settle_or_exit(path, {})
+    application = Application("whatsproxy")
+    build(settled, _twistd_options(sys.argv[1:])).setServiceParent(application)
+    return application
+
+
+def _twistd_options(arguments: list[str]) -> dict[str, Any]:
+    """Read twistd's own command line once more: a .tac file is not told what it says."""
+    options = ServerOptions()
+    try:
+        given = getopt.getopt(arguments, options.shortOpt, options.longOpt)[0]
+    except getopt.GetoptError:
+        return {"nodaemon": True}  # not twistd, but something that runs the .tac by itself
+    names = {f"--{long}": long for long in ("logger", "logfile", "syslog", "nodaemon")}
+    names |= {"-l": "logfile", "-n": "nodaemon", "-b": "nodaemon", "--debug": "nodaemon"}
+    return {names[option]: value or True for option, value in given if option in names}

@@ -1,0 +1,200 @@
+"""A route made into a connection: which legs there are, in what order, and in what time.
+
+A leg makes an endpoint for a destination: directly, or by way of a SOCKS server. With SOCKS servers
+configured there is no direct leg unless it is listed, so nothing is resolved or dialled here.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    TCPTimedOutError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from whatsproxy import socks5
+from whatsproxy.codecs import Direct, Proxy, SocksProxy
+from whatsproxy.destination import Destination
+from whatsproxy.reason import Reason
+from whatsproxy.transport import SingleProtocolFactory, StreamProtocol
+
+#: Makes an endpoint that reaches a destination, or gives up after so many seconds.
+Leg = Callable[[Destination, float], IStreamClientEndpoint]
+
+
+class UpstreamTimeoutError(Exception):
+    """An upstream did not answer within its share of timeouts.connect."""
+
+    def __init__(self, name: object, seconds: float) -> None:
+        super().__init__(f"no connection to {name} within {seconds:.1f} s")
+
+
+#: First match wins; what is not listed is an error of this program.
+_REASONS: tuple[tuple[type[Exception], Reason], ...] = (
+    (socks5.ProxyUnreachable, Reason.SOCKS_UNREACHABLE),
+    (socks5.NotSOCKS5, Reason.SOCKS_NOT_SOCKS),
+    (socks5.ConnectionLostEarly, Reason.SOCKS_NOT_SOCKS),
+    (socks5.NoAcceptableMethods, Reason.SOCKS_AUTH),
+    (socks5.LoginAuthenticationFailed, Reason.SOCKS_AUTH),
+    (socks5.NegotiationTimeout, Reason.SOCKS_TIMEOUT),
+    (socks5.SOCKSError, Reason.SOCKS_REFUSED),
+    (UpstreamTimeoutError, Reason.UPSTREAM_TIMEOUT),
+    (TCPTimedOutError, Reason.UPSTREAM_TIMEOUT),
+    (TimeoutError, Reason.UPSTREAM_TIMEOUT),
+    (DNSLookupError, Reason.UPSTREAM_UNRESOLVED),
+    (ConnectionRefusedError, Reason.UPSTREAM_REFUSED),
+    (NoRouteError, Reason.UPSTREAM_UNREACHABLE),
+    (ConnectError, Reason.UPSTREAM_FAILED),
+    (OSError, Reason.UPSTREAM_FAILED),
+)
+
+
+def reason_of(error: BaseException) -> Reason:
+    """Return the reason that a failed connect stands for."""
+    return next((r for kind, r in _REASONS if isinstance(error, kind)), Reason.INTERNAL)
+
+
+@implementer(IStreamClientEndpoint)
+class TimeLimitedEndpoint:
+    """Another endpoint, with a limit in seconds for all that it does, name resolution included."""
+
+    def __init__(
+        self, clock: IReactorTime, endpoint: IStreamClientEndpoint, name: object, seconds: float
+    ) -> None:
+        self._clock = clock
+        self._endpoint = endpoint
+        self._name = name
+        self._seconds = seconds
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
+        """Connect, or fail with UpstreamTimeoutError."""
+        connecting = self._endpoint.connect(protocolFactory)
+        # Cancelled while it resolves, HostnameEndpoint says DNSLookupError: remember what it was.
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            connecting.cancel()
+
+        def finish(result: Any) -> Any:
+            if timer.active():
+                timer.cancel()
+            if expired and isinstance(result, Failure):
+                return Failure(UpstreamTimeoutError(self._name, self._seconds))
+            return result
+
+        timer = self._clock.callLater(self._seconds, expire)
+        return connecting.addBoth(finish)
+
+
+def direct_leg(reactor: Any) -> Leg:
+    """Resolve here and dial, both address families in parallel (RFC 8305)."""
+    return lambda destination, seconds: TimeLimitedEndpoint(
+        reactor, _dial(reactor, destination, seconds), destination, seconds
+    )
+
+
+def socks5_leg(reactor: Any, proxy: SocksProxy) -> Leg:
+    """Go through a SOCKS server, which is itself reached directly."""
+    methods = socks5.ANONYMOUS if proxy.credentials is None else {"login": proxy.credentials}
+    return lambda destination, seconds: socks5.SOCKS5ClientEndpoint(
+        destination.host,
+        destination.port,
+        _dial(reactor, proxy.server, seconds),
+        methods,
+        timeout=seconds,
+        reactor=reactor,
+    )
+
+
+def _dial(reactor: Any, destination: Destination, seconds: float) -> IStreamClientEndpoint:
+    return HostnameEndpoint(reactor, destination.host, destination.port, seconds)
+
+
+def legs_of(reactor: Any, proxies: Sequence[Proxy]) -> list[Leg]:
+    """Return the legs of ``socks5.proxies``; none listed means directly."""
+    return [
+        direct_leg(reactor) if isinstance(proxy, Direct) else socks5_leg(reactor, proxy)
+        for proxy in proxies or (Direct(),)
+    ]
+
+
+class Upstream:
+    """Connects, trying each destination by each leg. ``timeout`` is in seconds, for all of it."""
+
+    def __init__(self, clock: IReactorTime, legs: Iterable[Leg], timeout: float) -> None:
+        self._clock = clock
+        self._legs = list(legs)
+        self._timeout = timeout
+
+    def connect(self, destinations: Iterable[Destination]) -> "Deferred[Arrival]":
+        """Return a Deferred of the protocol that holds the new transport, to be handed over.
+
+        It fails with the error of the last attempt, of which :func:`reason_of` makes a reason.
+        Cancelling it leaves nothing open.
+        """
+        attempts = list(product(destinations, self._legs))
+        return _Attempts(self._clock, attempts, self._timeout).start()
+
+
+class Arrival(StreamProtocol):
+    """Holds a new upstream transport until the relay takes it; it never sees a byte."""
+
+    __slots__ = ("destination",)
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+
+
+class _Attempts:
+    """Attempts in a row; each gets an equal share of what time is left."""
+
+    def __init__(
+        self, clock: IReactorTime, attempts: list[tuple[Destination, Leg]], timeout: float
+    ) -> None:
+        self._clock = clock
+        self._attempts = attempts
+        self._deadline = clock.seconds() + timeout
+        self._result: Deferred[Arrival] = Deferred(self._cancelled)
+        self._connecting: Deferred[Any] | None = None
+
+    def start(self) -> "Deferred[Arrival]":
+        self._next()
+        return self._result
+
+    def _next(self) -> None:
+        destination, leg = self._attempts.pop(0)
+        left = self._deadline - self._clock.seconds()
+        share = max(left / (len(self._attempts) + 1), 0.001)
+        arrival = Arrival(destination)
+        self._connecting = leg(destination, share).connect(SingleProtocolFactory(arrival))
+        self._connecting.addCallbacks(lambda _: self._result.callback(arrival), self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if self._result.called:
+            return  # cancelled
+        if self._attempts:
+            self._next()
+        else:
+            self._result.errback(failure)
+
+    def _cancelled(self, _: object) -> None:
+        self._result.errback(CancelledError())
+        if self._connecting is not None:
+            self._connecting.cancel()
