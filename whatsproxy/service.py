@@ -26,8 +26,9 @@ log = Logger()
 class StartupError(SystemExit, Exception):
     """The service cannot start; ``str()`` is one line for the operator.
 
-    It is both: as an Exception it makes the launcher of a daemonised twistd end, and say so; as a
-    SystemExit it ends ``twistd -n`` with the line and status 1 instead of a traceback.
+    It is both: as an Exception it makes the launcher of a daemonised twistd end, and say so (in 100
+    bytes: what matters comes first); as a SystemExit it ends ``twistd -n`` with the line on stderr
+    and status 1 instead of a traceback.
     """
 
 
@@ -101,14 +102,12 @@ class ProxyService(Service):
         endpoint = serverFromString(self._reactor, with_backlog(description))
         maybeDeferred(endpoint.listen, factory).addBoth(results.append)
         if not results:
-            raise StartupError(f"whatsproxy: {key}: {description} does not bind at once")
+            raise StartupError(f"cannot listen: it does not bind at once: {description} ({key})")
         if isinstance(results[0], Failure):
             error = results[0].value
             problem = getattr(error, "socketError", error)
-            raise StartupError(
-                f"whatsproxy: {key}: cannot listen on {description}: "
-                f"{getattr(problem, 'strerror', None) or problem}"
-            )
+            why = getattr(problem, "strerror", None) or problem
+            raise StartupError(f"cannot listen: {why}: {description} ({key})")
         port: IListeningPort = results[0]
         return port
 

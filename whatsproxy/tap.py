@@ -4,6 +4,7 @@ import dataclasses
 import getopt
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.application.service import Application, MultiService
@@ -25,7 +26,7 @@ from whatsproxy.config import (
 from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
 from whatsproxy.logs import LineObserver, observer_of
 from whatsproxy.reference import effective
-from whatsproxy.service import ProxyService
+from whatsproxy.service import ProxyService, StartupError
 from whatsproxy.signals import SignalService
 
 log = Logger()
@@ -116,7 +117,8 @@ def settle(loaded: Loaded) -> Settled:
             try:
                 serverFromString(reactor, description)
             except Exception as e:  # each kind of endpoint fails in its own way
-                problem = f"{description!r} is no endpoint description: {e}"
+                why = "systemd passes no such socket" if isinstance(e, LookupError) else e
+                problem = f"{description!r} is no endpoint description: {why}"
                 raise loaded.error(section, name, problem) from None
     wanted = settings.server.max_connections
     limit = raise_limit()
@@ -152,10 +154,9 @@ def settle_or_exit(path: str | None, given: dict[tuple[str, str], Any]) -> Settl
 class WholeService(MultiService):
     """The proxy and its signals; sets the log observer of the application that it is put into."""
 
-    def __init__(self, observer: ILogObserver | None, remarks: list[str]) -> None:
+    def __init__(self, observer: ILogObserver | None) -> None:
         super().__init__()
         self._observer = observer
-        self._remarks = remarks
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application."""
@@ -164,20 +165,25 @@ class WholeService(MultiService):
             parent.setComponent(ILogObserver, self._observer)
 
     def privilegedStartService(self) -> None:
-        """Say first what the operator should know."""
-        for remark in self._remarks:
-            log.warn("{remark}", remark=remark)
-        super().privilegedStartService()
+        """Start; what prevents that is said in the log and on stderr."""
+        try:
+            super().privilegedStartService()
+        except StartupError as e:
+            log.critical("{error}", error=str(e))
+            sys.stderr = sys.__stderr__  # twistd has made it part of the log
+            raise
 
 
-def build(settled: Settled, twistd: dict[str, Any]) -> WholeService:
+def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     """Make the service. ``twistd`` holds the options of twistd itself."""
     from twisted.internet import reactor  # noqa: TID251
 
-    settings, remarks = settled.settings, list(settled.warnings)
-    observer, writer = _observer(settings, twistd, remarks)
-    service = WholeService(observer, remarks)
-    proxy = ProxyService(reactor, settings)
+    # Twisted keeps what is logged before twistd has begun to log.
+    for warning in settled.warnings:
+        log.warn("{warning}", warning=warning)
+    observer, writer = _observer(settled.settings, twistd)
+    service = WholeService(observer)
+    proxy = ProxyService(reactor, settled.settings)
     proxy.setServiceParent(service)
     reopen = writer.reopen if writer is not None else None
     SignalService(reactor, proxy, reopen).setServiceParent(service)
@@ -185,20 +191,20 @@ def build(settled: Settled, twistd: dict[str, Any]) -> WholeService:
 
 
 def _observer(
-    settings: Settings, twistd: dict[str, Any], remarks: list[str]
+    settings: Settings, twistd: Mapping[str, Any]
 ) -> tuple[ILogObserver | None, LineObserver | None]:
-    """Return our log observer, or none, with a remark, where twistd is to write the log."""
+    """Return our log observer, or none, and say so, where twistd is to write the log."""
     for option in ("logger", "logfile", "syslog"):
         if twistd.get(option):
-            remarks.append(f"twistd's --{option} wins over [logging]")
+            log.info("twistd's --{option} wins over [logging]", option=option)
             return None, None
-    if settings.logging.output in ("stdout", "stderr") and not twistd.get("nodaemon"):
-        remarks.append(f"a daemon has no {settings.logging.output}: twistd writes the log")
+    output = settings.logging.output
+    if output in ("stdout", "stderr") and not twistd.get("nodaemon"):
+        log.info("a daemon has no {output}: twistd writes the log", output=output)
         return None, None
     try:
         return observer_of(settings.logging)
     except OSError as e:
-        output = settings.logging.output
         raise SystemExit(
             f"whatsproxy: [logging] output = {output!r}: cannot be written: {e.strerror}"
         ) from None
@@ -217,7 +223,7 @@ def make_application(path: str) -> Any:
     return application
 
 
-def _twistd_options(arguments: list[str]) -> dict[str, Any]:
+def _twistd_options(arguments: list[str]) -> Mapping[str, Any]:
     """Read twistd's own command line once more: a .tac file is not told what it says."""
     options = ServerOptions()
     try:
