@@ -4,17 +4,19 @@ import socket
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from whatsproxy.codecs import SocksProxy
 from whatsproxy.config import ServerSettings, Settings
 from whatsproxy.factory import ProxyFactory
 from whatsproxy.metrics import registry_of
 from whatsproxy.reason import Reason
 from whatsproxy.transport import describe
+from whatsproxy.upstream import probe
 from whatsproxy.web import State, operator_site
 
 #: The longest queue of connections not yet accepted; the kernel's somaxconn caps it.
@@ -43,6 +45,7 @@ class ProxyService(Service):
         self._ports: list[IListeningPort] = []
         self._metrics: IListeningPort | None = None
         self._drain: _Drain | None = None
+        self._probing: list[Deferred[None]] = []
 
     def privilegedStartService(self) -> None:
         """Bind every listener, or raise StartupError with none left open."""
@@ -65,6 +68,9 @@ class ProxyService(Service):
         """Be ready."""
         super().startService()
         self.state.not_ready = None
+        for proxy in self._settings.socks5.proxies:
+            if isinstance(proxy, SocksProxy):
+                self._probe(proxy)
 
     def drain(self) -> "Deferred[None]":
         """End in order: not ready, not accepting, waiting, cutting; called again, cut at once."""
@@ -80,6 +86,8 @@ class ProxyService(Service):
         """Release everything at once: ports, sessions."""
         super().stopService()
         self.state.not_ready = "stopped"
+        for probing in self._probing:
+            probing.cancel()
         closing = [self._stop_listening()]
         if self._metrics is not None:
             closing.append(maybeDeferred(self._metrics.stopListening))
@@ -88,6 +96,19 @@ class ProxyService(Service):
             self._drain = _Drain(self._reactor, self.factory, self._stop_listening)
         self._drain.cut()
         return gatherResults([*closing, self._drain.done])
+
+    def _probe(self, proxy: SocksProxy) -> None:
+        """Warn of a SOCKS server that would not serve; it may come back, so go on."""
+
+        def warn(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                log.warn(
+                    "{proxy} does not serve now: {why}", proxy=proxy.url(True), why=failure.value
+                )
+
+        probing = probe(self._reactor, proxy, self._settings.timeouts.connect)
+        self._probing.append(probing)
+        probing.addErrback(warn)
 
     def _listen_for_metrics(self) -> None:
         description = self._settings.metrics.listen

@@ -50,7 +50,7 @@ from whatsproxy.socks5_handshake import (
     SOCKSError,
     TTLExpired,
 )
-from whatsproxy.transport import SingleProtocolFactory, deliver, hand_over
+from whatsproxy.transport import SingleProtocolFactory, StreamProtocol, deliver, hand_over
 
 __all__ = [
     "AddressNotSupported",
@@ -71,6 +71,7 @@ __all__ = [
     "SOCKSError",
     "ServerFailure",
     "TTLExpired",
+    "probe",
 ]
 
 #: Seconds for a whole connect, the proxy's own connection included.
@@ -105,15 +106,33 @@ class SOCKS5ClientEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
         """Return a Deferred of the protocol; cancelling it leaves nothing open."""
-        reactor = self._reactor
-        if reactor is None:
-            from twisted.internet import reactor as installed  # noqa: TID251
+        attempt = _Attempt(self._proxy, self._request, self._methods, self._login, protocolFactory)
+        return attempt.start(_reactor_or(self._reactor), self._timeout)
 
-            reactor = installed
-        assert reactor is not None
-        return _Attempt(
-            self._proxy, self._request, self._methods, self._login, protocolFactory
-        ).start(reactor, self._timeout)
+
+def probe(
+    proxyEndpoint: IStreamClientEndpoint,
+    methods: Mapping[str, Sequence[str | bytes]] = ANONYMOUS,
+    *,
+    timeout: float = TIMEOUT,
+    reactor: IReactorTime | None = None,
+) -> "Deferred[None]":
+    """Connect to a SOCKS server and authenticate, no more; fail as any connect through it would."""
+    offered, login = _authentication(methods)
+    attempt = _Attempt(proxyEndpoint, None, offered, login, SingleProtocolFactory(StreamProtocol()))
+    return attempt.start(_reactor_or(reactor), timeout).addCallback(_hang_up)
+
+
+def _hang_up(protocol: Any) -> None:
+    protocol.transport.loseConnection()
+
+
+def _reactor_or(reactor: IReactorTime | None) -> IReactorTime:
+    if reactor is not None:
+        return reactor
+    from twisted.internet import reactor as installed  # noqa: TID251
+
+    return installed
 
 
 class _Attempt:
@@ -122,7 +141,7 @@ class _Attempt:
     def __init__(
         self,
         proxy: IStreamClientEndpoint,
-        request: SOCKS5CommandRequest,
+        request: SOCKS5CommandRequest | None,
         methods: Sequence[SOCKS5AuthMethod],
         login: SOCKS5UsernamePasswordRequest | None,
         factory: IProtocolFactory,
@@ -195,6 +214,8 @@ class _Attempt:
 
 def _command(host: str | bytes, port: int) -> SOCKS5CommandRequest:
     text = host.decode("ascii") if isinstance(host, bytes) else host
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{port} is no port from 1 to 65535")
     try:
         address = ip_address(text)
     except ValueError:

@@ -172,13 +172,14 @@ class Handshake(StreamProtocol):
     """The conversation with the server: one method a state, each given one framed message.
 
     ``done(result)`` is called once: with a SOCKSError, or with the bytes that followed the reply.
+    Without a ``request`` it is over when the server has accepted us.
     """
 
     __slots__ = ("_buffer", "_done", "_frame", "_login", "_methods", "_request", "_state")
 
     def __init__(
         self,
-        request: SOCKS5CommandRequest,
+        request: SOCKS5CommandRequest | None,
         methods: Sequence[SOCKS5AuthMethod],
         login: SOCKS5UsernamePasswordRequest | None,
         done: Callable[[bytes | SOCKSError], None],
@@ -229,14 +230,17 @@ class Handshake(StreamProtocol):
             self._state = self._login_answered
             self.transport.write(self._login.dumps())
         else:
-            self._send_request()
+            self._authenticated()
 
     def _login_answered(self, message: bytes) -> None:
         if not SOCKS5UsernamePasswordReply.loads(message).success:
             raise LoginAuthenticationFailed
-        self._send_request()
+        self._authenticated()
 
-    def _send_request(self) -> None:
+    def _authenticated(self) -> None:
+        if self._request is None:
+            self._finish(b"")
+            return
         self._frame = frame_reply
         self._state = self._connected
         self.transport.write(self._request.dumps())
