@@ -1,7 +1,7 @@
 """Signals: SIGTERM and SIGINT drain, SIGUSR1 reopens the log, SIGHUP is survived.
 
-twistd itself would re-raise SIGTERM after the stop (status 143) and die of SIGHUP. ``reactor.run``
-installs handlers of its own, so ours come after it has begun.
+twistd itself would re-raise SIGTERM after the stop (status 143) and die of SIGHUP. Ours are there
+before the first listener is, and once more when the reactor runs: ``reactor.run`` installs its own.
 """
 
 import signal
@@ -28,8 +28,13 @@ class SignalService(Service):
         self._reopen_log = reopen_log
         self._stopping = False
 
+    def privilegedStartService(self) -> None:
+        """Install the handlers; what they call waits for the reactor."""
+        super().privilegedStartService()
+        self._install()
+
     def startService(self) -> None:
-        """Install the handlers as soon as the reactor runs."""
+        """Install them again as soon as the reactor runs."""
         super().startService()
         self._reactor.callWhenRunning(self._install)
 

@@ -184,9 +184,9 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     observer, writer = _observer(settled.settings, twistd)
     service = WholeService(observer)
     proxy = ProxyService(reactor, settled.settings)
-    proxy.setServiceParent(service)
     reopen = writer.reopen if writer is not None else None
-    SignalService(reactor, proxy, reopen).setServiceParent(service)
+    SignalService(reactor, proxy, reopen).setServiceParent(service)  # first: see there
+    proxy.setServiceParent(service)
     return service
 
 

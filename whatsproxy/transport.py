@@ -4,10 +4,12 @@ The surface is :class:`StreamTransport` and nothing more, so that another transp
 can take its place by providing just this.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -206,7 +208,7 @@ class LingeringClose(StreamProtocol):
 
 def describe(address: IAddress) -> str:
     """Return an address as ``host:port`` or a path, for a log line."""
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    if host is None:
-        return str(getattr(address, "name", address))
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"(unnamed)")
+    host, port = address.host, address.port  # type: ignore[attr-defined]  # IPv4 or IPv6
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
