@@ -8,4 +8,4 @@ import os
 from whatsproxy.tap import make_application
 
 beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "whatsproxy.toml")
-application = make_application(os.environ.get("WHATSPROXY_CONFIG", beside))
+application = make_application(os.environ.get("WHATSPROXY_CONFIG") or beside)

@@ -10,7 +10,7 @@ from whatsproxy.incremental import NeedMore
 
 HANDSHAKE = 22
 CLIENT_HELLO = b"\x01"
-#: The largest hello read; post-quantum key shares pass 8 KiB.
+#: The largest hello read, record headers included; post-quantum key shares pass 8 KiB.
 HELLO_LIMIT = 16 * 1024
 #: A hello in more pieces than this is no client's; each piece costs another look at all of them.
 RECORD_COUNT_LIMIT = 128
@@ -38,6 +38,7 @@ class ClientHello:
 
 def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
     """Read a ClientHello from the first bytes of a connection; bytes behind it are ignored."""
+    data = data[:HELLO_LIMIT]
     # Each byte of the two headers that is here must fit, so that no other protocol waits for TLS.
     if not _record_fits(data[:5]) or data[5:6] not in (b"", CLIENT_HELLO):
         return Unreadable.NOT_TLS
@@ -76,16 +77,17 @@ def _reassemble(data: bytes) -> bytes | Unreadable | NeedMore:
         message += data[position : position + length]
         if wanted == 4 and len(message) >= 4:
             wanted = 4 + int.from_bytes(message[1:4], "big")
-            if wanted > HELLO_LIMIT:
-                return Unreadable.MALFORMED
         if len(message) >= wanted > 4:
             return bytes(message[4:wanted])
         if wanted == 4 and len(message) >= 4:
             return Unreadable.MALFORMED  # an empty message
         if position + length > len(data):
+            missing = wanted - len(message)
+            if len(data) + missing > HELLO_LIMIT:
+                return Unreadable.MALFORMED
             # Nothing can be decided before the length is known, the message is here, or the next
             # record's first byte shows that it is none.
-            return NeedMore(min(position + length + 1, len(data) + wanted - len(message)))
+            return NeedMore(min(position + length + 1, len(data) + missing))
         position += length
     return Unreadable.MALFORMED
 

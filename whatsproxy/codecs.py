@@ -16,7 +16,6 @@ from whatsproxy.destination import (
     Destination,
     DestinationError,
     parse_destination,
-    parse_port,
 )
 from whatsproxy.policy import normalise_pattern
 
@@ -56,7 +55,7 @@ class Codec:
     decode: Callable[[object], Any]
     encode: Callable[[Any], object] = lambda value: value
     from_text: Callable[[str], object] = lambda text: text
-    #: The same as encode, with secrets hidden.
+    #: The same as encode, with secrets hidden; there is one where a value may hold secrets.
     encode_masked: Callable[[Any], object] | None = None
 
     def show(self, value: Any) -> str:
@@ -64,8 +63,8 @@ class Codec:
         return toml((self.encode_masked or self.encode)(value))
 
     def mask(self, raw: object) -> str:
-        """Return a value that could not be decoded as TOML, passwords in URLs hidden."""
-        return re.sub(r"//[^\s\",]*@", "//***@", toml(raw))
+        """Return a value that could not be decoded as TOML: nothing of it, if it may be secret."""
+        return "***" if self.encode_masked else toml(raw)
 
 
 def toml(value: object) -> str:
@@ -79,19 +78,33 @@ def toml(value: object) -> str:
     return str(value)
 
 
-def _list_of(expects: str, one: Callable[[object], Any], *, empty: bool = True) -> Codec:
+def _list_of(
+    expects: str,
+    one: Callable[[object], Any],
+    *,
+    empty: bool = True,
+    from_item: Callable[[str], object] = str,
+) -> Codec:
     def decode(raw: object) -> tuple[Any, ...]:
         if not isinstance(raw, list | tuple):
             raise ValueError(f"a list is expected: {expects}")
         if not raw and not empty:
             raise ValueError(f"must not be empty: {expects} is expected")
-        return tuple(one(item) for item in raw)
+        values = []
+        for number, item in enumerate(raw, 1):
+            try:
+                values.append(one(item))
+            except ValueError as e:
+                raise ValueError(f"item {number}: {e}" if len(raw) > 1 else str(e)) from None
+        return tuple(values)
 
     return Codec(
         expects,
         decode,
         encode=lambda value: [_plain(item) for item in value],
-        from_text=lambda text: [item.strip() for item in text.split(",") if item.strip()],
+        from_text=lambda text: [
+            from_item(item.strip()) for item in text.split(",") if item.strip()
+        ],
     )
 
 
@@ -171,6 +184,8 @@ def _decode_endpoint(raw: object) -> str:
         port = (named or arguments)[0]
         if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
             raise ValueError(f"{port!r} is no port from 0 to 65535; {kind}:8443 would be right")
+    if kind == "unix" and not rest:
+        raise ValueError("a path is expected behind unix:")
     return text
 
 
@@ -203,8 +218,6 @@ def _decode_pattern(raw: object) -> str:
 
 
 def _decode_port(raw: object) -> int:
-    if isinstance(raw, str):  # from the environment
-        return parse_port(raw)
     if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw <= 65535:
         raise ValueError(f"{toml(raw)} is no port from 1 to 65535")
     return raw
@@ -220,9 +233,8 @@ def decode_proxy(raw: object) -> Proxy:
         raise ValueError("socks5://[user:password@]host[:port] is expected")
     try:
         server = parse_destination(found[2], SOCKS_PORT)
-    except DestinationError as e:
-        # The text may hold a stray password: name no more of it than the host part.
-        raise ValueError(f"{e}; socks5://[user:password@]host[:port] is expected") from None
+    except DestinationError:  # whose text would show a password that stands in the wrong place
+        raise ValueError("host[:port] of socks5://[user:password@]host[:port] is wrong") from None
     if found[1] is None:
         return SocksProxy(server)
     user, colon, password = found[1].partition(":")
@@ -252,5 +264,5 @@ ENDPOINT = Codec(
 ADDRESSES = _list_of("host:port", _decode_address, empty=False)
 OPTIONAL_ADDRESSES = _optional(_list_of("host:port", _decode_address))
 ALLOW = _list_of("names", _decode_pattern)
-PORTS = _list_of("ports", _decode_port)
+PORTS = _list_of("ports", _decode_port, from_item=_number_or_text)
 PROXIES = _proxies()

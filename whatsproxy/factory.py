@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
+from whatsproxy.codecs import SocksProxy
 from whatsproxy.config import Settings
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.base import ClientProtocol
@@ -14,6 +15,7 @@ from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
 from whatsproxy.relay import IdleWatch
+from whatsproxy.resolver import Resolver
 from whatsproxy.route import Refusal, Router
 from whatsproxy.session import Ledger, Session
 from whatsproxy.sniff import Sniffed
@@ -33,9 +35,9 @@ class ProxyFactory:
         self.clock = reactor
         self.settings = settings
         self.ledger = Ledger(reactor.seconds, log_end)
-        self.upstream = upstream or Upstream(
-            reactor, legs_of(reactor, settings.socks5.proxies), timeouts.connect
-        )
+        resolver = Resolver(reactor, configured_hosts(settings))
+        legs = legs_of(reactor, resolver, settings.socks5.proxies)
+        self.upstream = upstream or Upstream(reactor, legs, timeouts.connect)
         self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
         self._router = Router(
             Policy(settings.policy.allow, settings.policy.allow_ports),
@@ -63,6 +65,14 @@ class ProxyFactory:
         if isinstance(route, Refusal):
             return Refused(self, session, route.reason, route.detail)
         return Tunnel(self, session, route)
+
+
+def configured_hosts(settings: Settings) -> list[str]:
+    """Return the hosts that the operator named: no client's choice of names may delay them."""
+    upstream = settings.upstream
+    hosts = [d.host for d in (*upstream.chat, *(upstream.xmpp or ()), *(upstream.raw or ()))]
+    hosts += [p.server.host for p in settings.socks5.proxies if isinstance(p, SocksProxy)]
+    return hosts
 
 
 def log_end(session: Session, reason: Reason, detail: str, seconds: float) -> None:

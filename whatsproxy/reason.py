@@ -34,7 +34,7 @@ class Reason(enum.Enum):
     CLIENT_RESET = ("client_reset", True, "the client broke off")
     REJECTED = ("rejected", True, "more connections than server.max_connections")
     REFUSED_NAME = ("refused_name", True, "the policy does not allow that server name")
-    REFUSED_RAW = ("refused_raw", True, "this kind of connection is turned off (refuse)")
+    REFUSED_KIND = ("refused_kind", True, "this kind of connection is turned off (refuse)")
     NOT_IMPLEMENTED = ("not_implemented", True, "this version does not carry HTTP yet")
 
     # What the upstream did.
@@ -48,6 +48,7 @@ class Reason(enum.Enum):
     # What the SOCKS server did.
     SOCKS_UNREACHABLE = ("socks_unreachable", True, "the SOCKS server cannot be reached")
     SOCKS_NOT_SOCKS = ("socks_not_socks", True, "the SOCKS server does not speak SOCKS5")
+    SOCKS_LOST = ("socks_lost", True, "the SOCKS server hung up before it had answered")
     SOCKS_AUTH = ("socks_auth", True, "the SOCKS server refused our credentials")
     SOCKS_REFUSED = ("socks_refused", True, "the SOCKS server could not connect")
     SOCKS_TIMEOUT = ("socks_timeout", True, "the SOCKS server did not answer in time")

@@ -14,6 +14,8 @@ from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.transport import LINGER, LingeringClose, StreamProtocol, hand_over, tune
 
+_ORDERLY = (Reason.CLIENT_CLOSED, Reason.UPSTREAM_CLOSED)
+
 
 @implementer(IPushProducer)
 class _End(StreamProtocol):
@@ -84,15 +86,16 @@ class _UpstreamEnd(_End):
 class Relay:
     """Carries one session. It closes the session when both transports are gone.
 
-    ``idle`` and ``half_idle`` are the seconds without a byte, in either direction, after which it
-    ends: the second counts from the moment on at which one side has said that it is done.
+    ``idle`` is the time in seconds without a byte in either direction after which it ends;
+    ``patience`` replaces it as soon as one side has said that it is done, and is also what a peer
+    is given to take what is still buffered for it.
     """
 
     __slots__ = (
         "_client",
         "_clock",
         "_closing",
-        "_half_idle",
+        "_patience",
         "_reason",
         "_timer",
         "_upstream",
@@ -109,15 +112,16 @@ class Relay:
         watch: "IdleWatch",
         session: Session,
         idle: float,
-        half_idle: float,
+        patience: float,
     ) -> None:
         self.session = session
         self.idle = idle
+        # The watch's: bytes at its last look, and since when they are the same.
         self.moved = -1
         self.quiet_since = 0.0
         self._clock = clock
         self._watch = watch
-        self._half_idle = half_idle
+        self._patience = patience
         self._reason: Reason | None = None
         self._closing = False
         self._timer: IDelayedCall | None = None
@@ -139,11 +143,11 @@ class Relay:
 
         ``early`` is what the client sent so far; ``client_ended`` says that it has sent all.
         """
-        self.session.holder = self
         tune(client.transport, keepalive)
         tune(upstream.transport, keepalive)
         hand_over(upstream, self._upstream)
         hand_over(client, self._client)
+        self.session.holder = self
         self._upstream.transport.registerProducer(self._client, True)
         self._client.transport.registerProducer(self._upstream, True)
         self._watch.add(self)
@@ -158,50 +162,67 @@ class Relay:
         """One side has ended its direction: pass that on behind what is still buffered."""
         if self._closing:
             return
-        if self._reason is None:
-            self._reason = end.ended
         other = end.other
+        self._ends(end.ended)
         # With the producer registered, Twisted would never get round to ending the direction.
         other.transport.unregisterProducer()
         if other.eof:
-            self.close(self._reason)
+            self._close(self._patience)
         else:
-            self.idle = min(self.idle, self._half_idle)
+            self.idle = min(self.idle, self._patience)
             self.moved = -1  # the watch counts from now on
             other.transport.loseWriteConnection()
 
-    def lost(self, end: _End, reason: Failure) -> None:
+    def lost(self, end: _End, failure: Failure) -> None:
         """One side is gone: let the other one go, with what it has not been sent yet."""
         other = end.other
-        if self._reason is None:
-            self._reason = _reason_of_loss(end, reason)
+        self._ends(_reason_of_loss(end, failure))
         if other.gone:
             self._finish()
         elif not self._closing:
             self._closing = True
+            other.gone = True  # its farewell takes care of it from here
             other.transport.unregisterProducer()
-            farewell = LingeringClose(self._clock, self._finish, peer_ended=other.eof)
-            other.gone = True
+            farewell = LingeringClose(
+                self._clock,
+                self._finish,
+                flush=self._patience,
+                stalled=self._stalled,
+                peer_ended=other.eof,
+            )
             hand_over(other, farewell)
 
-    def close(self, reason: Reason) -> None:
-        """Close both ends, each when what it was sent is out, or after LINGER seconds."""
-        if self._closing:
-            return
+    def expire(self) -> None:
+        """End for want of traffic (called by the watch)."""
+        if not self._closing:
+            self._ends(Reason.IDLE)
+            self._close(LINGER)
+
+    def abort(self, reason: Reason) -> None:
+        """Close both ends at once (the Holder's duty)."""
+        self._ends(reason)
         self._closing = True
-        self._reason = self._reason or reason
-        self._timer = self._clock.callLater(LINGER, self.abort, reason)
+        for end in (self._client, self._upstream):
+            end.transport.abortConnection()  # the one that is gone does not mind
+
+    def _close(self, patience: float) -> None:
+        """Close both ends, each when what it was sent is out, or after so many seconds."""
+        self._closing = True
+        self._timer = self._clock.callLater(patience, self.abort, Reason.IDLE)
         for end in (self._client, self._upstream):
             if not end.gone:
                 end.transport.unregisterProducer()
                 end.transport.loseConnection()
 
-    def abort(self, reason: Reason) -> None:
-        """Close both ends at once (the Holder's duty)."""
-        self._reason = self._reason or reason
-        self._closing = True
-        for end in (self._client, self._upstream):
-            end.transport.abortConnection()  # the one that is gone does not mind
+    def _stalled(self) -> None:
+        self._ends(Reason.IDLE)
+
+    def _ends(self, reason: Reason) -> None:
+        """Note why: the first reason counts, but being cut counts more than an orderly end."""
+        if self._reason is None or (
+            self._reason in _ORDERLY and reason in (Reason.IDLE, Reason.SHUTDOWN)
+        ):
+            self._reason = reason
 
     def _finish(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -255,4 +276,4 @@ class IdleWatch:
             elif now - relay.quiet_since >= relay.idle:
                 idle.append(relay)
         for relay in idle:
-            relay.close(Reason.IDLE)
+            relay.expire()

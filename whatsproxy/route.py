@@ -41,7 +41,7 @@ class Router:
         raw: tuple[Destination, ...] | None = (),
     ) -> None:
         self._policy = policy
-        off = Refusal(Reason.REFUSED_RAW)
+        off = Refusal(Reason.REFUSED_KIND)
         http = Refusal(Reason.NOT_IMPLEMENTED)
         self._fixed: dict[Kind, Route | Refusal] = {
             Kind.WHATSAPP: Route(chat),

@@ -1,20 +1,26 @@
 """The service: listeners bound while privileged, readiness, and an orderly end."""
 
+import contextlib
 import socket
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.config import ServerSettings, Settings
+from whatsproxy.drain import Drain
 from whatsproxy.factory import ProxyFactory
 from whatsproxy.metrics import registry_of
-from whatsproxy.reason import Reason
 from whatsproxy.transport import describe
 from whatsproxy.upstream import probe
 from whatsproxy.web import State, operator_site
@@ -44,7 +50,7 @@ class ProxyService(Service):
         self._settings = settings
         self._ports: list[IListeningPort] = []
         self._metrics: IListeningPort | None = None
-        self._drain: _Drain | None = None
+        self._drain: Drain | None = None
         self._probing: list[Deferred[None]] = []
 
     def privilegedStartService(self) -> None:
@@ -61,7 +67,9 @@ class ProxyService(Service):
                 )
             self._listen_for_metrics()
         except StartupError:
-            self._stop_listening()
+            # The reactor, which would do it, is not going to run; a unix socket would stay behind.
+            for port in self._ports:
+                port.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
             raise
 
     def startService(self) -> None:
@@ -76,7 +84,7 @@ class ProxyService(Service):
         """End in order: not ready, not accepting, waiting, cutting; called again, cut at once."""
         if self._drain is None:
             self.state.not_ready = "draining"
-            self._drain = _Drain(self._reactor, self.factory, self._stop_listening)
+            self._drain = Drain(self._reactor, self.factory.ledger, self._stop_listening)
             self._drain.start(self._settings.timeouts.lame_duck, self._settings.timeouts.shutdown)
         else:
             self._drain.cut()
@@ -93,7 +101,7 @@ class ProxyService(Service):
             closing.append(maybeDeferred(self._metrics.stopListening))
         if self._drain is None:
             # Nobody drained: then there is nothing left to wait for.
-            self._drain = _Drain(self._reactor, self.factory, self._stop_listening)
+            self._drain = Drain(self._reactor, self.factory.ledger, self._stop_listening)
         self._drain.cut()
         return gatherResults([*closing, self._drain.done])
 
@@ -120,8 +128,9 @@ class ProxyService(Service):
 
     def _listen(self, key: str, description: str, factory: IProtocolFactory) -> IListeningPort:
         results: list[Any] = []
-        endpoint = serverFromString(self._reactor, with_backlog(description))
-        maybeDeferred(endpoint.listen, factory).addBoth(results.append)
+        maybeDeferred(endpoint_of(self._reactor, description).listen, factory).addBoth(
+            results.append
+        )
         if not results:
             raise StartupError(f"cannot listen: it does not bind at once: {description} ({key})")
         if isinstance(results[0], Failure):
@@ -137,77 +146,19 @@ class ProxyService(Service):
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 
 
-class _Drain:
-    """The end of a service, in steps; ``done`` fires when no session is left."""
+def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """Return the endpoint of a description, with our backlog unless it names one.
 
-    def __init__(self, reactor: Any, factory: ProxyFactory, stop_listening: Any) -> None:
-        self.done: Deferred[None] = Deferred()
-        self._reactor = reactor
-        self._ledger = factory.ledger
-        self._stop_listening = stop_listening
-        self._timer: IDelayedCall | None = None
-        self._patience = 0.0
-        self._waiting_for: int | None = None
-        self._cut = 0
-
-    def start(self, lame_duck: float, patience: float) -> None:
-        """Go on accepting for ``lame_duck`` seconds, then wait ``patience`` seconds."""
-        log.info(
-            "draining: {live} connections, {patience:g} s for them to finish",
-            live=len(self._ledger.live),
-            patience=patience,
-        )
-        self._patience = patience
-        if lame_duck:
-            self._timer = self._reactor.callLater(lame_duck, self._stop_accepting)
-        else:
-            self._stop_accepting()
-
-    def cut(self) -> None:
-        """Wait no longer."""
-        if self.done.called:
-            return
-        self._cancel_timer()
-        self._close_the_door()
-        self._cut += len(self._ledger.live)
-        for session in list(self._ledger.live):
-            if session.holder is not None:
-                session.holder.abort(Reason.SHUTDOWN)
-        self._ledger.when_idle(self._finish)
-
-    def _stop_accepting(self) -> None:
-        self._close_the_door()
-        self._timer = self._reactor.callLater(self._patience, self.cut)
-        self._ledger.when_idle(self._finish)
-
-    def _close_the_door(self) -> None:
-        self._stop_listening()
-        if self._waiting_for is None:
-            self._waiting_for = len(self._ledger.live)
-
-    def _finish(self) -> None:
-        self._cancel_timer()
-        log.info(
-            "drained: {finished} connections finished, {cut} cut",
-            finished=(self._waiting_for or 0) - self._cut,
-            cut=self._cut,
-        )
-        if not self.done.called:
-            self.done.callback(None)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
-
-def with_backlog(description: str) -> str:
-    """Add our backlog to an endpoint description that names none."""
-    takes_one = description.partition(":")[0] in ("tcp", "tcp6", "unix")
-    return (
-        description
-        if not takes_one or ":backlog=" in description
-        else (f"{description}:backlog={BACKLOG}")
-    )
+    Raises whatever the kind of endpoint raises for a description that it cannot read.
+    """
+    endpoint: IStreamServerEndpoint
+    if description.partition(":")[0] in ("tcp", "tcp6", "unix"):
+        # It may name one already, or be wrong in another way, which is then found again.
+        with contextlib.suppress(TypeError):
+            endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
+            return endpoint
+    endpoint = serverFromString(reactor, description)
+    return endpoint
 
 
 def listen_descriptions(settings: ServerSettings) -> tuple[str, ...]:

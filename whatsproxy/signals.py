@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from whatsproxy.service import ProxyService
@@ -60,6 +61,7 @@ class SignalService(Service):
         if not self._stopping:
             self._stopping = True
             done.addCallback(lambda _: self._reactor.stop())
+            done.addErrback(lambda failure: failure.trap(ReactorNotRunning))
 
     def _reload(self) -> None:
         log.info("SIGHUP: nothing is reloaded yet; restart to change the configuration")

@@ -190,6 +190,7 @@ class _Attempt:
             return
         self._end()
         hand_over(self._handshake, protocol)
+        del self._handshake, self._factory, self._proxy  # Twisted may keep us with the transport
         self._result.callback(protocol)
         if result:
             deliver(transport, result)

@@ -13,7 +13,6 @@ from socksio.socks5 import (
     SOCKS5AuthMethodsRequest,
     SOCKS5AuthReply,
     SOCKS5CommandRequest,
-    SOCKS5Reply,
     SOCKS5UsernamePasswordReply,
     SOCKS5UsernamePasswordRequest,
 )
@@ -246,7 +245,7 @@ class Handshake(StreamProtocol):
         self.transport.write(self._request.dumps())
 
     def _connected(self, message: bytes) -> None:
-        SOCKS5Reply.loads(message)
+        # The message is a success; the address in it, which some servers make up, is of no use.
         self._finish(self._buffer)  # what follows the reply belongs to the stream
 
     def _finish(self, result: bytes | SOCKSError) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.application.service import Application, MultiService
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -26,7 +25,7 @@ from whatsproxy.config import (
 from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
 from whatsproxy.logs import LineObserver, observer_of
 from whatsproxy.reference import effective
-from whatsproxy.service import ProxyService, StartupError
+from whatsproxy.service import ProxyService, StartupError, endpoint_of
 from whatsproxy.signals import SignalService
 
 log = Logger()
@@ -42,7 +41,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self._file = os.environ.get(FILE_VARIABLE)
+        self._file = os.environ.get(FILE_VARIABLE) or None
         self._given: dict[tuple[str, str], Any] = {}
         self.settled = Settled(Settings(), [])
 
@@ -115,7 +114,7 @@ def settle(loaded: Loaded) -> Settled:
     ):
         for description in descriptions:
             try:
-                serverFromString(reactor, description)
+                endpoint_of(reactor, description)
             except Exception as e:  # each kind of endpoint fails in its own way
                 why = "systemd passes no such socket" if isinstance(e, LookupError) else e
                 problem = f"{description!r} is no endpoint description: {why}"

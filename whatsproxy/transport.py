@@ -4,6 +4,7 @@ The surface is :class:`StreamTransport` and nothing more, so that another transp
 can take its place by providing just this.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Seconds that a parting peer is given to take what was sent, and again to say goodbye.
-LINGER = 30.0
+#: Seconds that a parting peer is given to say goodbye too, once it was sent everything.
+LINGER = 5.0
+#: Bytes read and dropped meanwhile; after that the peer may wait.
+DROP_LIMIT = 256 * 1024
 
 # A peer that has vanished is found within six minutes, at a packet each four minutes of silence:
 # often enough for the usual NAT's memory, seldom enough for a phone's battery.
@@ -93,14 +96,18 @@ class StreamProtocol:
 
 @implementer(IProtocolFactory)
 class SingleProtocolFactory:
-    """Gives one protocol to the one connection that an endpoint makes."""
+    """Gives one protocol to the one connection that an endpoint makes, and forgets it.
+
+    Twisted's client transports keep their factory for as long as they live.
+    """
 
     def __init__(self, protocol: IProtocol) -> None:
-        self._protocol = protocol
+        self._protocol: IProtocol | None = protocol
 
-    def buildProtocol(self, addr: IAddress) -> IProtocol:
-        """Return it."""
-        return self._protocol
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """Return it, once."""
+        protocol, self._protocol = self._protocol, None
+        return protocol
 
     def doStart(self) -> None:
         """Nothing is to be prepared."""
@@ -136,15 +143,16 @@ def tune(transport: Any, keepalive: bool) -> None:
     """Send small messages at once; ``keepalive`` also probes a silent peer. TCP only."""
     if not ITCPTransport.providedBy(transport):
         return
-    transport.setTcpNoDelay(True)
-    if not keepalive:
-        return
-    transport.setTcpKeepAlive(True)
-    if hasattr(socket, "TCP_KEEPIDLE"):  # Linux and the BSDs
-        handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]  # undeclared
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
+    # A socket whose peer has just gone may refuse: whoever reads from it will hear of that.
+    with contextlib.suppress(OSError):
+        transport.setTcpNoDelay(True)
+        if keepalive:
+            transport.setTcpKeepAlive(True)
+        if keepalive and hasattr(socket, "TCP_KEEPIDLE"):  # Linux and the BSDs
+            handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]  # undeclared
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
 
 
 class LingeringClose(StreamProtocol):
@@ -152,43 +160,54 @@ class LingeringClose(StreamProtocol):
 
     It ends our direction once the transport's buffer is sent, then reads and drops what still comes
     until the peer has ended too: closing with unread data would make the kernel reset the
-    connection and destroy what the peer has not read yet. ``linger`` seconds are given for each of
-    the two; then the connection is aborted, or left to the kernel. ``gone`` is called once.
+    connection and destroy what the peer has not read yet. Whoever goes on sending is not read for
+    ever: after DROP_LIMIT bytes it has to wait, and after LINGER seconds the connection closes.
+
+    ``flush`` is the time in seconds for the buffer; when it is over the connection is aborted and
+    ``stalled`` called. ``gone`` is called once, when nothing is left of the connection.
     """
 
-    __slots__ = ("_clock", "_gone", "_linger", "_peer_ended", "_timer")
+    __slots__ = ("_clock", "_dropped", "_flush", "_gone", "_peer_ended", "_stalled", "_timer")
 
     def __init__(
         self,
         clock: IReactorTime,
         gone: Callable[[], None],
         *,
-        linger: float = LINGER,
+        flush: float = LINGER,
+        stalled: Callable[[], None] | None = None,
         peer_ended: bool = False,
     ) -> None:
         self._clock = clock
         self._gone = gone
-        self._linger = linger
+        self._flush = flush
+        self._stalled = stalled
         self._peer_ended = peer_ended
+        self._dropped = 0
         self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Begin to end."""
-        self._timer = self._clock.callLater(self._linger, self.transport.abortConnection)
+        self._timer = self._clock.callLater(self._flush, self._stall)
         if self._peer_ended:
             self.transport.loseConnection()
         else:
             self.transport.resumeProducing()
             self.transport.loseWriteConnection()
 
+    def dataReceived(self, data: bytes) -> None:
+        """Drop it, within reason."""
+        self._dropped += len(data)
+        if self._dropped > DROP_LIMIT:
+            self.transport.pauseProducing()
+
     def writeConnectionLost(self) -> None:
         """All is sent, FIN too; wait for the peer's, but not for ever."""
         self._cancel_timer()
-        self._timer = self._clock.callLater(self._linger, self.transport.loseConnection)
+        self._timer = self._clock.callLater(LINGER, self.transport.loseConnection)
 
     def readConnectionLost(self) -> None:
         """The peer has ended as well."""
-        self._peer_ended = True
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -196,8 +215,9 @@ class LingeringClose(StreamProtocol):
         self._cancel_timer()
         self._gone()
 
-    def abort(self) -> None:
-        """Give up at once."""
+    def _stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled()
         self.transport.abortConnection()
 
     def _cancel_timer(self) -> None:

@@ -9,54 +9,39 @@ from itertools import product
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
     ConnectError,
     ConnectionRefusedError,
-    DNSLookupError,
     NoRouteError,
     TCPTimedOutError,
-    TimeoutError,
 )
-from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from whatsproxy import socks5
 from whatsproxy.codecs import Direct, Proxy, SocksProxy
 from whatsproxy.destination import Destination
+from whatsproxy.dial import DialTimeoutError, DirectEndpoint
 from whatsproxy.reason import Reason
+from whatsproxy.resolver import ResolutionError, Resolver
 from whatsproxy.transport import SingleProtocolFactory, StreamProtocol
 
 #: Makes an endpoint that reaches a destination, or gives up after so many seconds.
 Leg = Callable[[Destination, float], IStreamClientEndpoint]
 
 
-class UpstreamTimeoutError(Exception):
-    """An upstream did not answer within its share of timeouts.connect."""
-
-    def __init__(self, name: object, seconds: float) -> None:
-        super().__init__(f"no connection to {name} within {seconds:.1f} s")
-
-
 #: First match wins; what is not listed is an error of this program.
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (socks5.ProxyUnreachable, Reason.SOCKS_UNREACHABLE),
     (socks5.NotSOCKS5, Reason.SOCKS_NOT_SOCKS),
-    (socks5.ConnectionLostEarly, Reason.SOCKS_NOT_SOCKS),
+    (socks5.ConnectionLostEarly, Reason.SOCKS_LOST),
     (socks5.NoAcceptableMethods, Reason.SOCKS_AUTH),
     (socks5.LoginAuthenticationFailed, Reason.SOCKS_AUTH),
     (socks5.NegotiationTimeout, Reason.SOCKS_TIMEOUT),
     (socks5.SOCKSError, Reason.SOCKS_REFUSED),
-    (UpstreamTimeoutError, Reason.UPSTREAM_TIMEOUT),
+    (DialTimeoutError, Reason.UPSTREAM_TIMEOUT),
     (TCPTimedOutError, Reason.UPSTREAM_TIMEOUT),
-    (TimeoutError, Reason.UPSTREAM_TIMEOUT),
-    (DNSLookupError, Reason.UPSTREAM_UNRESOLVED),
+    (ResolutionError, Reason.UPSTREAM_UNRESOLVED),
     (ConnectionRefusedError, Reason.UPSTREAM_REFUSED),
     (NoRouteError, Reason.UPSTREAM_UNREACHABLE),
     (ConnectError, Reason.UPSTREAM_FAILED),
@@ -69,64 +54,38 @@ def reason_of(error: BaseException) -> Reason:
     return next((r for kind, r in _REASONS if isinstance(error, kind)), Reason.INTERNAL)
 
 
-@implementer(IStreamClientEndpoint)
-class TimeLimitedEndpoint:
-    """Another endpoint, with a limit in seconds for all that it does, name resolution included."""
-
-    def __init__(
-        self, clock: IReactorTime, endpoint: IStreamClientEndpoint, name: object, seconds: float
-    ) -> None:
-        self._clock = clock
-        self._endpoint = endpoint
-        self._name = name
-        self._seconds = seconds
-
-    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
-        """Connect, or fail with UpstreamTimeoutError."""
-        connecting = self._endpoint.connect(protocolFactory)
-        # Cancelled while it resolves, HostnameEndpoint says DNSLookupError: remember what it was.
-        expired = False
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            connecting.cancel()
-
-        def finish(result: Any) -> Any:
-            if timer.active():
-                timer.cancel()
-            if expired and isinstance(result, Failure):
-                return Failure(UpstreamTimeoutError(self._name, self._seconds))
-            return result
-
-        timer = self._clock.callLater(self._seconds, expire)
-        return connecting.addBoth(finish)
+def direct_leg(reactor: Any, resolver: Resolver) -> Leg:
+    """Resolve and dial here."""
+    return lambda destination, seconds: DirectEndpoint(reactor, resolver, destination, seconds)
 
 
-def direct_leg(reactor: Any) -> Leg:
-    """Resolve here and dial, both address families in parallel (RFC 8305)."""
-    return lambda destination, seconds: TimeLimitedEndpoint(
-        reactor, _dial(reactor, destination, seconds), destination, seconds
-    )
-
-
-def socks5_leg(reactor: Any, proxy: SocksProxy) -> Leg:
+def socks5_leg(reactor: Any, resolver: Resolver, proxy: SocksProxy) -> Leg:
     """Go through a SOCKS server, which is itself reached directly."""
     methods = _methods_of(proxy)
     return lambda destination, seconds: socks5.SOCKS5ClientEndpoint(
         destination.host,
         destination.port,
-        _dial(reactor, proxy.server, seconds),
+        DirectEndpoint(reactor, resolver, proxy.server, seconds),
         methods,
         timeout=seconds,
         reactor=reactor,
     )
 
 
+def legs_of(reactor: Any, resolver: Resolver, proxies: Sequence[Proxy]) -> list[Leg]:
+    """Return the legs of ``socks5.proxies``; none listed means directly."""
+    return [
+        direct_leg(reactor, resolver)
+        if isinstance(proxy, Direct)
+        else socks5_leg(reactor, resolver, proxy)
+        for proxy in proxies or (Direct(),)
+    ]
+
+
 def probe(reactor: Any, proxy: SocksProxy, seconds: float) -> "Deferred[None]":
     """Ask a SOCKS server whether it takes us; fails with the SOCKSError that a connect would."""
     return socks5.probe(
-        _dial(reactor, proxy.server, seconds),
+        DirectEndpoint(reactor, Resolver(reactor, [proxy.server.host]), proxy.server, seconds),
         _methods_of(proxy),
         timeout=seconds,
         reactor=reactor,
@@ -135,23 +94,6 @@ def probe(reactor: Any, proxy: SocksProxy, seconds: float) -> "Deferred[None]":
 
 def _methods_of(proxy: SocksProxy) -> Mapping[str, Sequence[str | bytes]]:
     return socks5.ANONYMOUS if proxy.credentials is None else {"login": proxy.credentials}
-
-
-def _dial(reactor: Any, destination: Destination, seconds: float) -> IStreamClientEndpoint:
-    host, port = destination.host, destination.port
-    if not destination.is_address:
-        return HostnameEndpoint(reactor, host, port, seconds)
-    # The same for an address, at a third of the cost, and a refusal is known at once.
-    connect = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
-    return connect(reactor, host, port, seconds)
-
-
-def legs_of(reactor: Any, proxies: Sequence[Proxy]) -> list[Leg]:
-    """Return the legs of ``socks5.proxies``; none listed means directly."""
-    return [
-        direct_leg(reactor) if isinstance(proxy, Direct) else socks5_leg(reactor, proxy)
-        for proxy in proxies or (Direct(),)
-    ]
 
 
 class Upstream:

@@ -59,7 +59,7 @@ class Ready(Resource):
 
 
 class OperatorSite(Site):
-    """A site that does not log each scrape, nor name its software."""
+    """A site that does not log each scrape."""
 
     noisy = False
     displayTracebacks = False

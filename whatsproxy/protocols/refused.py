@@ -6,8 +6,6 @@ from whatsproxy.session import Session
 from whatsproxy.sniff import Kind
 from whatsproxy.transport import LingeringClose, hand_over
 
-#: Seconds that a refused client may take to go.
-LINGER = 5.0
 #: TLS's fatal alert unrecognized_name (RFC 8446 6, RFC 6066 3) as a plaintext record.
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 _NO_HTTP = b"This proxy does not carry HTTP. It carries WhatsApp, XMPP and TLS.\n"
@@ -55,9 +53,7 @@ class Refused(ClientProtocol):
             self.transport.write(last_word)
         hand_over(
             self,
-            LingeringClose(
-                self.proxy.clock, self._gone, linger=LINGER, peer_ended=self._peer_ended
-            ),
+            LingeringClose(self.proxy.clock, self._gone, peer_ended=self._peer_ended),
         )
 
     def _gone(self) -> None:

@@ -36,7 +36,7 @@ class Sniffer(ClientProtocol):
         sniffed = sniff(self._buffer)
         if isinstance(sniffed, NeedMore):
             self._wanted = sniffed.at_least
-            if len(self._buffer) >= SNIFF_LIMIT:
+            if self._wanted > SNIFF_LIMIT:
                 self._give_up()
             return
         self._cancel_timer()

@@ -42,7 +42,6 @@ class Tunnel(ClientProtocol):
         connecting = self.proxy.upstream.connect(self._route.destinations)
         self._connecting = connecting
         connecting.addCallbacks(self._reached, self._unreached)
-        connecting.addErrback(self._broken)
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes before the upstream is there."""
@@ -69,7 +68,12 @@ class Tunnel(ClientProtocol):
         chat = session.kind in CHATS
         idle = timeouts.chat_idle if chat else timeouts.idle
         relay = Relay(proxy.clock, proxy.idle_watch, session, idle, timeouts.idle)
-        relay.start(self, arrival, self._early, client_ended=self._ended, keepalive=chat)
+        try:
+            relay.start(self, arrival, self._early, client_ended=self._ended, keepalive=chat)
+        except Exception:
+            log.failure("joining client and upstream failed unexpectedly")
+            arrival.transport.abortConnection()
+            self.transport.abortConnection()
 
     def _unreached(self, failure: Failure) -> None:
         if self._connecting is None and failure.check(CancelledError):
@@ -82,8 +86,3 @@ class Tunnel(ClientProtocol):
             log.failure("connecting failed unexpectedly", failure)
         refused = Refused(self.proxy, self.session, reason, str(error), peer_ended=self._ended)
         hand_over(self, refused)
-
-    def _broken(self, failure: Failure) -> None:
-        log.failure("joining client and upstream failed unexpectedly", failure)
-        if self.session.holder is not None:
-            self.session.holder.abort(Reason.INTERNAL)

@@ -1,0 +1,143 @@
+"""Direct connections: resolve, then try the addresses in parallel, a little apart (RFC 8305)."""
+
+from itertools import chain, zip_longest
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from whatsproxy.destination import Destination
+from whatsproxy.resolver import Resolver
+
+#: Seconds that an address is given before the next one is tried beside it (RFC 8305 5).
+STAGGER = 0.25
+
+
+class DialTimeoutError(Exception):
+    """There was no connection within the time."""
+
+    def __init__(self, destination: Destination, seconds: float) -> None:
+        super().__init__(f"no connection to {destination} within {seconds:.1f} s")
+
+
+@implementer(IStreamClientEndpoint)
+class DirectEndpoint:
+    """Reaches a destination from this machine within so many seconds, resolution included."""
+
+    def __init__(
+        self, reactor: Any, resolver: Resolver, destination: Destination, seconds: float
+    ) -> None:
+        self._reactor = reactor
+        self._resolver = resolver
+        self._destination = destination
+        self._seconds = seconds
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
+        """Return a Deferred of the protocol; cancelling it leaves nothing open.
+
+        It fails with ResolutionError, DialTimeoutError, or the ConnectError of the last address.
+        """
+        dial = _Dial(self._reactor, protocolFactory, self._destination, self._seconds)
+        return dial.start(self._resolver)
+
+
+class _Dial:
+    """One connect: the race of its attempts."""
+
+    def __init__(
+        self, reactor: Any, factory: IProtocolFactory, destination: Destination, seconds: float
+    ) -> None:
+        self._reactor = reactor
+        self._factory = factory
+        self._destination = destination
+        self._result: Deferred[IProtocol] = Deferred(lambda _: self._finish(CancelledError()))
+        self._limit = reactor.callLater(
+            seconds, lambda: self._finish(DialTimeoutError(destination, seconds))
+        )
+        self._stagger: IDelayedCall | None = None
+        self._over = False
+        self._addresses: list[str] = []
+        self._pending: list[Deferred[Any]] = []
+
+    def start(self, resolver: Resolver) -> "Deferred[IProtocol]":
+        if self._destination.is_address:
+            self._resolved([self._destination.host])
+        else:
+            resolving = resolver.resolve(self._destination.host)
+            self._pending.append(resolving)
+            resolving.addCallbacks(self._resolved, self._unresolved)
+        return self._result
+
+    def _resolved(self, addresses: list[str]) -> None:
+        self._pending.clear()
+        self._addresses = interleave(addresses)
+        self._next()
+
+    def _unresolved(self, failure: Failure) -> None:
+        self._finish(failure)
+
+    def _next(self) -> None:
+        """Try one more address; the one after it when this one takes long, or has failed."""
+        if self._stagger is not None and self._stagger.active():
+            self._stagger.cancel()
+        address = self._addresses.pop(0)
+        endpoint = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        # The limit is ours: give the endpoint's own one no chance.
+        attempt = endpoint(
+            self._reactor,
+            address,
+            self._destination.port,
+            timeout=None,  # type: ignore[arg-type]  # connectTCP takes it for no limit
+        )
+        if self._addresses:
+            self._stagger = self._reactor.callLater(STAGGER, self._next)
+        connecting = attempt.connect(self._factory)
+        self._pending.append(connecting)
+        connecting.addCallbacks(
+            lambda protocol: self._connected(connecting, protocol),
+            lambda failure: self._failed(connecting, failure),
+        )
+
+    def _connected(self, attempt: "Deferred[Any]", protocol: IProtocol) -> None:
+        self._pending.remove(attempt)
+        self._finish(protocol)
+
+    def _failed(self, attempt: "Deferred[Any]", failure: Failure) -> None:
+        if self._over:
+            return
+        self._pending.remove(attempt)
+        if self._addresses:
+            self._next()
+        elif not self._pending:
+            self._finish(failure)
+
+    def _finish(self, result: IProtocol | Failure | Exception) -> None:
+        """Stop everything else, then say what came of it."""
+        if self._over:
+            return
+        self._over = True
+        if self._limit.active():
+            self._limit.cancel()
+        if self._stagger is not None and self._stagger.active():
+            self._stagger.cancel()
+        for attempt in self._pending:
+            attempt.cancel()
+        if isinstance(result, Failure | Exception):
+            self._result.errback(result)
+        else:
+            self._result.callback(result)
+
+
+def interleave(addresses: list[str]) -> list[str]:
+    """Alternate between the families, beginning with the first address's (RFC 8305 4)."""
+    first = [a for a in addresses if (":" in a) == (":" in addresses[0])]
+    others = [a for a in addresses if a not in first]
+    return [a for a in chain.from_iterable(zip_longest(first, others)) if a is not None]

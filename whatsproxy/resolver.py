@@ -1,0 +1,90 @@
+"""Names to addresses, the system's way (getaddrinfo), without one look-up holding up another.
+
+The reactor's own resolver has ten threads for everybody: ten names whose servers are silent, which
+any client may choose, would stop all others, and the end of the process too.
+"""
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+#: Look-ups at a time of names that clients chose; the rest waits for its turn.
+CLIENT_LOOKUPS = 32
+
+
+class ResolutionError(Exception):
+    """A name has no address; ``str()`` says which, and what the system said."""
+
+
+class Resolver:
+    """Looks names up in threads that nothing waits for at the end.
+
+    A name that is being looked up is not looked up a second time. Names in ``configured`` have no
+    turn to wait for: so no client's choice of names delays the operator's upstreams.
+    """
+
+    def __init__(self, reactor: Any, configured: Collection[str] = ()) -> None:
+        self._reactor = reactor
+        self._configured = frozenset(configured)
+        self._asked: dict[str, list[Deferred[list[str]]]] = {}
+        self._queue: deque[str] = deque()
+        self._running = 0
+
+    def resolve(self, name: str) -> "Deferred[list[str]]":
+        """Return a Deferred of IPv4 and IPv6 addresses, best first; it fails with ResolutionError.
+
+        Cancelling it forgets the answer.
+        """
+        waiting: Deferred[list[str]] = Deferred(lambda d: self._forget(name, d))
+        if name in self._asked:
+            self._asked[name].append(waiting)
+            return waiting
+        self._asked[name] = [waiting]
+        if name in self._configured:
+            self._start(name)
+        else:
+            self._queue.append(name)
+            self._start_queued()
+        return waiting
+
+    def _start_queued(self) -> None:
+        while self._queue and self._running < CLIENT_LOOKUPS:
+            name = self._queue.popleft()
+            if self._asked[name]:
+                self._running += 1
+                self._start(name)
+            else:  # nobody wants it any more
+                del self._asked[name]
+
+    def _start(self, name: str) -> None:
+        threading.Thread(target=self._look_up, args=(name,), name="resolver", daemon=True).start()
+
+    def _look_up(self, name: str) -> None:
+        """Ask the system (in a thread)."""
+        answer: list[str] | Exception
+        try:
+            # As bytes: the name is in its normal form already, and Python knows IDNA 2003 only.
+            found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
+            answer = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        except OSError as e:
+            answer = ResolutionError(f"{name} has no address: {e.strerror or e}")
+        except Exception as e:  # whatever it is, somebody waits for an answer
+            answer = e
+        self._reactor.callFromThread(self._answered, name, answer)
+
+    def _answered(self, name: str, answer: list[str] | Exception) -> None:
+        if name not in self._configured:
+            self._running -= 1
+            self._start_queued()
+        for waiting in self._asked.pop(name):
+            if isinstance(answer, Exception):
+                waiting.errback(answer)
+            else:
+                waiting.callback(answer)
+
+    def _forget(self, name: str, waiting: "Deferred[list[str]]") -> None:
+        self._asked[name].remove(waiting)
