@@ -108,7 +108,7 @@ class FaultTests(ProxyTestCase):
 
     def test_hanging_up(self) -> None:
         port = self.background.run(serve(close))
-        self.fails(self.proxy_by(port), "socks_not_socks")
+        self.fails(self.proxy_by(port), "socks_lost")
 
     def test_refusing(self) -> None:
         port = self.background.run(serve(refuse))
@@ -139,7 +139,7 @@ class DirectTests(ProxyTestCase):
         self.ends_for('upstream.chat = ["nowhere.invalid:5222"]', "upstream_unresolved")
 
     def test_turned_off(self) -> None:
-        self.ends_for('upstream.raw = ["refuse"]', "refused_raw")
+        self.ends_for('upstream.raw = ["refuse"]', "refused_kind")
 
     def test_second_upstream_takes_over(self) -> None:
         upstream = self.background.run(serve(flipping))

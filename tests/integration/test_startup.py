@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import sys
+import tempfile
 from pathlib import Path
 
 from tests.integration.programs import (
@@ -17,6 +19,15 @@ from tests.integration.programs import (
     sandboxed,
 )
 from tests.integration.proxy import ANY_PORT, Proxy, ProxyTestCase
+
+ACTIVATE = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="chat", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class RunningTests(ProxyTestCase):
@@ -59,12 +70,23 @@ class RunningTests(ProxyTestCase):
         self.ends_well(proxy)
 
     def test_several_listeners(self) -> None:
-        path = self.directory / "socket"
+        # A unix socket's path has to be short.
+        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "socket"
         proxy = self.proxy("-l", f"unix:{path}")
         proxy.wait_for(rf"listening on {path} \(unix:")
         self.assertTrue(connects(proxy.port))
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
+        self.ends_well(proxy)
+
+    def test_systemd_socket(self) -> None:
+        """What systemd does for a socket unit: bind, and start the service with descriptor 3."""
+        argv = [TWISTD, "-n", "--pidfile=", "whatsproxy", "-m", ANY_PORT]
+        argv += ["-l", "systemd:domain=INET:name=chat"]
+        proxy = Proxy([sys.executable, "-c", ACTIVATE, *argv], self.directory)
+        self.addCleanup(proxy.stop)
+        proxy.ready()
+        self.assertTrue(connects(proxy.port))
         self.ends_well(proxy)
 
     def test_daemon(self) -> None:
