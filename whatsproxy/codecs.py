@@ -71,10 +71,12 @@ def toml(value: object) -> str:
     """Return a value of a configuration file as TOML (JSON's strings are TOML's)."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml(item) for item in value)}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, str | bool | int | float):
-        return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 

@@ -1,6 +1,7 @@
 """Log lines: text or JSON, one a line whatever a stranger sends, to a stream or a file."""
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -49,7 +50,8 @@ def json_line(event: LogEvent) -> str:
     }
     for key, value in event.items():
         if not key.startswith("log_") and isinstance(value, str | int | float | None):
-            fields.setdefault(key, value)
+            odd = isinstance(value, float) and not math.isfinite(value)  # JSON has no NaN
+            fields.setdefault(key, str(value) if odd else value)
     traceback = _traceback(event)
     if traceback:
         fields["traceback"] = traceback
