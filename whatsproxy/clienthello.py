@@ -66,7 +66,7 @@ def _reassemble(data: bytes) -> bytes | Unreadable | NeedMore:
     message = bytearray()
     wanted = 4
     position = 0
-    for _ in range(RECORD_COUNT_LIMIT):
+    for left in reversed(range(RECORD_COUNT_LIMIT)):
         header = data[position : position + 5]
         if not _record_fits(header):
             return Unreadable.MALFORMED
@@ -81,14 +81,15 @@ def _reassemble(data: bytes) -> bytes | Unreadable | NeedMore:
             return bytes(message[4:wanted])
         if wanted == 4 and len(message) >= 4:
             return Unreadable.MALFORMED  # an empty message
-        if position + length > len(data):
-            missing = wanted - len(message)
-            if len(data) + missing > HELLO_LIMIT:
-                return Unreadable.MALFORMED
+        missing = wanted - len(message)
+        end = position + length
+        if min(end, len(data)) + missing > HELLO_LIMIT:
+            return Unreadable.MALFORMED
+        if end > len(data):
             # Nothing can be decided before the length is known, the message is here, or the next
-            # record's first byte shows that it is none.
-            return NeedMore(min(position + length + 1, len(data) + missing))
-        position += length
+            # record's first byte shows that it is none (the last one's end, if no more may come).
+            return NeedMore(min(end + bool(left), len(data) + missing))
+        position = end
     return Unreadable.MALFORMED
 
 

@@ -5,7 +5,6 @@
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -67,16 +66,23 @@ class Codec:
         return "***" if self.encode_masked else toml(raw)
 
 
+#: Control characters that JSON leaves as they are and TOML does not.
+_UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
 def toml(value: object) -> str:
     """Return a value of a configuration file as TOML (JSON's strings are TOML's)."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml(item) for item in value)}]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        quoted = json.dumps(value, ensure_ascii=False)
+        return _UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, int) and value.bit_length() > 128:
+        return "(a huge number)"
     return str(value)
 
 
@@ -146,9 +152,9 @@ def seconds(*, zero: bool = False) -> Codec:
     expects = f"seconds, {'0 or more' if zero else 'more than 0'}, at most 604800"
 
     def decode(raw: object) -> float:
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        if isinstance(raw, bool) or not isinstance(raw, int | float):
             raise ValueError(f"{expects} are expected")
-        if raw < 0 or raw > 604_800 or (raw == 0 and not zero):
+        if not 0 <= raw <= 604_800 or (raw == 0 and not zero):  # NaN is not, either
             raise ValueError(f"{expects} are expected")
         return float(raw)
 
@@ -184,7 +190,7 @@ def _decode_endpoint(raw: object) -> str:
         arguments = rest.split(":")
         named = [a.removeprefix("port=") for a in arguments if a.startswith("port=")]
         port = (named or arguments)[0]
-        if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
             raise ValueError(f"{port!r} is no port from 0 to 65535; {kind}:8443 would be right")
     if kind == "unix" and not rest:
         raise ValueError("a path is expected behind unix:")

@@ -8,6 +8,7 @@ what would be right.
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from whatsproxy.codecs import (
     choice,
     integer,
     seconds,
+    toml,
 )
 from whatsproxy.destination import Destination
 
@@ -233,6 +235,8 @@ def load(
 
 
 def _complaint(where: str, key: Key, shown: str, problem: str) -> ConfigError:
+    if key.codec.encode_masked is None:  # a URL with a password may stand where none belongs
+        shown, problem = (re.sub("//[^ ]*@", "//***@", text) for text in (shown, problem))
     return ConfigError(f"{where}: [{key.section}] {key.name} = {shown}: {problem}")
 
 
@@ -242,13 +246,15 @@ def _read_file(path: str) -> list[tuple[str, str, object]]:
             document = tomllib.load(f)
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except RecursionError:
+        raise ConfigError(f"{path}: is no TOML: nested too deeply") from None
+    except ValueError as e:  # TOMLDecodeError, UnicodeDecodeError, or a number beyond all limits
         raise ConfigError(f"{path}: is no TOML: {e}") from None
     found = []
     for section, table in document.items():
         if section not in SECTIONS:
             raise ConfigError(
-                f"{path}: unknown section [{section}]; there are {', '.join(SECTIONS)}"
+                f"{path}: unknown section [{_name(section)}]; there are {', '.join(SECTIONS)}"
             )
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: {section} is a section: write [{section}]")
@@ -277,7 +283,12 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, s
 def _insist_known(where: str, section: str, name: str) -> None:
     if (section, name) not in KEYS:
         known = ", ".join(key for of, key in KEYS if of == section)
-        raise ConfigError(f"{where}: unknown key [{section}] {name}; there are {known}")
+        raise ConfigError(f"{where}: unknown key [{section}] {_name(name)}; there are {known}")
+
+
+def _name(name: str) -> str:
+    """Return a name as TOML would have it: quoted where it is no bare key."""
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else toml(name)
 
 
 def absolute_output(output: str) -> str:

@@ -50,13 +50,13 @@ def normalise_name(name: str) -> str:
 
     Raises DestinationError for what is no host name (RFC 1123, 5891), an address included.
     """
-    text = name.removesuffix(".")
-    if not text.isascii():
+    text = name
+    if not name.isascii():
         try:
-            text = idna.encode(text, uts46=True).decode("ascii")
+            text = idna.encode(name, uts46=True).decode("ascii")
         except idna.IDNAError as e:
             raise DestinationError(f"{name!r} is no internationalised host name: {e}") from None
-    text = text.lower()
+    text = text.lower().removesuffix(".")
     if len(text) > _NAME_LIMIT:
         raise DestinationError(f"a host name of {len(text)} characters is too long")
     labels = text.split(".")

@@ -29,7 +29,7 @@ log = Logger()
 
 def escape(text: str) -> str:
     """Return the text with control characters visible, so that none can forge a line."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def text_line(event: LogEvent) -> str:

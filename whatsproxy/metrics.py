@@ -1,6 +1,9 @@
 """The ledger in the words of Prometheus: read when a scrape asks, deciding nothing."""
 
+import os
 import platform
+import resource
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -86,7 +89,7 @@ def registry_of(ledger: Ledger) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(LedgerCollector(ledger))
     registry.register(_Build())
-    ProcessCollector(registry=registry)
+    registry.register(_Process())
     return registry
 
 
@@ -101,6 +104,44 @@ class _Build(Collector):
                 "twisted": twisted.__version__,
             },
         )
+
+
+class _Process(Collector):
+    """What prometheus-client's ProcessCollector tells, by cheaper means.
+
+    That one lists the directory of descriptors, which takes 15 ms with 19,000 of them, while the
+    reactor stands still. It is asked once, for what never changes, and where there is a /proc.
+    """
+
+    def __init__(self) -> None:
+        once = {metric.name: metric for metric in ProcessCollector(registry=None).collect()}
+        self._fixed = [
+            once[name] for name in ("process_start_time_seconds", "process_max_fds") if name in once
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        if not self._fixed:
+            return
+        yield from self._fixed
+        yield CounterMetricFamily(
+            "process_cpu_seconds", "User and system CPU time.", value=time.process_time()
+        )
+        with open("/proc/self/statm", encoding="ascii") as f:
+            virtual, resident = (
+                int(pages) * resource.getpagesize() for pages in f.read().split()[:2]
+            )
+        yield GaugeMetricFamily(
+            "process_virtual_memory_bytes", "Virtual memory size.", value=virtual
+        )
+        yield GaugeMetricFamily(
+            "process_resident_memory_bytes", "Resident memory size.", value=resident
+        )
+        yield GaugeMetricFamily("process_open_fds", "Open descriptors.", value=_open_descriptors())
+
+
+def _open_descriptors() -> int:
+    """Linux tells the number as the directory's size since 6.2; before, that is 0."""
+    return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
 
 
 def _counter(name: str, text: str, value: int) -> CounterMetricFamily:

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 #: Look-ups at a time of names that clients chose; the rest waits for its turn.
 CLIENT_LOOKUPS = 32
+#: Seconds for which the address of a configured name is used again (its TTL is not to be had).
+KEEP = 10.0
 
 
 class ResolutionError(Exception):
@@ -24,12 +26,14 @@ class Resolver:
     """Looks names up in threads that nothing waits for at the end.
 
     A name that is being looked up is not looked up a second time. Names in ``configured`` have no
-    turn to wait for: so no client's choice of names delays the operator's upstreams.
+    turn to wait for, and are remembered for KEEP seconds: so no client's choice of names delays the
+    operator's upstreams, and a crowd that comes back costs one look-up.
     """
 
     def __init__(self, reactor: Any, configured: Collection[str] = ()) -> None:
         self._reactor = reactor
         self._configured = frozenset(configured)
+        self._kept: dict[str, tuple[float, list[str]]] = {}
         self._asked: dict[str, list[Deferred[list[str]]]] = {}
         self._queue: deque[str] = deque()
         self._running = 0
@@ -39,6 +43,10 @@ class Resolver:
 
         Cancelling it forgets the answer.
         """
+        if name in self._kept:
+            until, addresses = self._kept[name]
+            if self._reactor.seconds() < until:
+                return succeed(addresses)
         waiting: Deferred[list[str]] = Deferred(lambda d: self._forget(name, d))
         if name in self._asked:
             self._asked[name].append(waiting)
@@ -80,6 +88,8 @@ class Resolver:
         if name not in self._configured:
             self._running -= 1
             self._start_queued()
+        elif not isinstance(answer, Exception):
+            self._kept[name] = self._reactor.seconds() + KEEP, answer
         for waiting in self._asked.pop(name):
             if isinstance(answer, Exception):
                 waiting.errback(answer)

@@ -1,0 +1,107 @@
+"""The origin of the benchmarks: sends every byte back, in a process of its own.
+
+Bare epoll: it shares a CPU with the clients, and what it costs is taken from the load.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import select
+import socket
+from collections.abc import Iterator
+
+#: Bytes a read; also the most that waits for one slow reader.
+CHUNK = 1 << 17
+
+
+def listener(port: int = 0) -> socket.socket:
+    """Return a socket that listens on loopback."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
+    listening.listen(4096)
+    listening.setblocking(False)
+    return listening
+
+
+@contextlib.contextmanager
+def origin(listeners: list[socket.socket]) -> Iterator[None]:
+    """Serve ``listeners`` in a child until the block, or this process, ends."""
+    ending, lifeline = os.pipe()
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_child, args=(listeners, ending, lifeline), daemon=True)
+    process.start()
+    os.close(ending)
+    for listening in listeners:
+        listening.close()
+    try:
+        yield
+    finally:
+        os.close(lifeline)
+        process.join(5)
+        process.kill()
+
+
+def _child(listeners: list[socket.socket], ending: int, lifeline: int) -> None:
+    os.close(lifeline)
+    with contextlib.suppress(KeyboardInterrupt):
+        Echo(listeners, ending).run()
+
+
+class Echo:
+    """Echoes on every connection that ``listeners`` accept, until ``ending`` is at its end."""
+
+    def __init__(self, listeners: list[socket.socket], ending: int) -> None:
+        self._ending = ending
+        self._listeners = {listening.fileno(): listening for listening in listeners}
+        self._connections: dict[int, socket.socket] = {}
+        # What a connection has not taken yet; it is not read from meanwhile.
+        self._waiting: dict[int, bytes] = {}
+        self._epoll = select.epoll()
+        for fd in (ending, *self._listeners):
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Serve."""
+        while True:
+            for fd, _ in self._epoll.poll():
+                if fd == self._ending:
+                    return
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd])
+                elif fd in self._connections:
+                    try:
+                        self._serve(fd)
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        self._drop(fd)  # the client's side counts it
+
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = listening.accept()
+                connection.setblocking(False)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._connections[connection.fileno()] = connection
+                self._epoll.register(connection.fileno(), select.EPOLLIN)
+
+    def _serve(self, fd: int) -> None:
+        connection = self._connections[fd]
+        waiting = self._waiting.pop(fd, b"")
+        data = waiting or connection.recv(CHUNK)
+        if not data:
+            self._drop(fd)
+            return
+        try:
+            sent = connection.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._waiting[fd] = data[sent:]
+        if bool(waiting) != (sent < len(data)):
+            self._epoll.modify(fd, select.EPOLLOUT if sent < len(data) else select.EPOLLIN)
+
+    def _drop(self, fd: int) -> None:
+        self._waiting.pop(fd, None)
+        self._connections.pop(fd).close()

@@ -1,0 +1,165 @@
+"""The programs that are measured, and the SOCKS server beside them: started, and ended."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from process import pinned
+
+ROOT = Path(__file__).resolve().parents[1]
+LOOPBACK = "127.0.0.1"
+ANY_PORT = f"tcp:0:interface={LOOPBACK}"
+#: Seconds for a program to begin listening, and to end.
+PATIENCE = 20.0
+
+#: Meta's image: its timeouts, buffer and limit; one thread, as whatsproxy has.
+_HAPROXY = """\
+global
+  maxconn {maxconn}
+  tune.bufsize 4096
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 200s
+  timeout server 200s
+  timeout client-fin 1s
+listen whatsapp
+  bind fd@{fd}
+  server origin {host}:{port}
+"""
+#: HAProxy's connections, and the descriptors that it wants beside two for each of them.
+_MAXCONN, _HAPROXY_RESERVE = 27_500, 200
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A running program: what to measure, and where it listens."""
+
+    pid: int
+    address: tuple[str, int]
+    #: The port of its pages; 0 where it has none.
+    pages: int = 0
+
+
+def find(name: str) -> str | None:
+    """Return the path of an installed program, also where only root's path has it."""
+    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"]))
+
+
+@contextlib.contextmanager
+def whatsproxy(cpus: set[int], options: Sequence[str]) -> Iterator[Peer]:
+    """Run ``twistd whatsproxy`` with these options, its log in a file, as a service has it."""
+    twistd = str(Path(sys.executable).with_name("twistd"))
+    command = [twistd, "-n", "--pidfile=", "whatsproxy", "-l", ANY_PORT, "-m", ANY_PORT, *options]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "log")
+        environment = {**kept, "PYTHONPATH": str(ROOT)}
+        with _running(command, cpus, path, cwd=directory, environment=environment) as process:
+            port = _port_in(path, r"listening on [\d.]+:(\d+) ", process)
+            pages = _port_in(path, r"metrics on http://[\d.]+:(\d+)/metrics", process)
+            yield Peer(process.pid, (LOOPBACK, port), pages)
+
+
+@contextlib.contextmanager
+def haproxy(cpus: set[int], origin: int, descriptors: int) -> Iterator[Peer]:
+    """Run HAProxy with Meta's settings, relaying everything to the origin on this port."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        # It inherits its listening socket: no port has to be guessed free.
+        listening = stack.enter_context(socket.socket())
+        listening.bind((LOOPBACK, 0))
+        listening.listen(4096)
+        maxconn = min(_MAXCONN, (descriptors - _HAPROXY_RESERVE) // 2)
+        fd = listening.fileno()
+        configuration = Path(directory, "haproxy.cfg")
+        configuration.write_text(
+            _HAPROXY.format(maxconn=maxconn, fd=fd, host=LOOPBACK, port=origin)
+        )
+        command = [str(find("haproxy")), "-db", "-f", str(configuration)]
+        process = stack.enter_context(_running(command, cpus, Path(directory, "log"), fds=(fd,)))
+        address: tuple[str, int] = listening.getsockname()
+        _wait_until_accepting(address, process, Path(directory, "log"))
+        yield Peer(process.pid, address)
+
+
+@contextlib.contextmanager
+def microsocks(cpus: set[int]) -> Iterator[Peer]:
+    """Run the SOCKS5 server, on the CPU of the load: its cost is not the proxy's."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = int(probe.getsockname()[1])
+    command = [str(find("microsocks")), "-i", LOOPBACK, "-p", str(port)]
+    with _running(command, cpus, Path(os.devnull)) as process:
+        _wait_until_accepting((LOOPBACK, port), process, Path(os.devnull))
+        yield Peer(process.pid, (LOOPBACK, port))
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str],
+    cpus: set[int],
+    log: Path,
+    *,
+    cwd: str | None = None,
+    environment: dict[str, str] | None = None,
+    fds: Sequence[int] = (),
+) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("wb") as output, pinned(cpus):
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=environment,
+            pass_fds=fds,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _port_in(log: Path, pattern: str, process: "subprocess.Popen[bytes]") -> int:
+    for _ in _patience(process, log):
+        if found := re.search(pattern, log.read_text(errors="replace")):
+            return int(found[1])
+    raise AssertionError("unreachable: patience ends with an exception")
+
+
+def _wait_until_accepting(
+    address: tuple[str, int], process: "subprocess.Popen[bytes]", log: Path
+) -> None:
+    """Wait until a connection is answered: by the origin's end of it, or by SOCKS itself."""
+    for _ in _patience(process, log):
+        with contextlib.suppress(OSError), socket.create_connection(address, 1) as connection:
+            connection.settimeout(1)
+            connection.sendall(b"\x05\x01\x00")
+            if connection.recv(3):
+                return
+
+
+def _patience(process: "subprocess.Popen[bytes]", log: Path) -> Iterator[None]:
+    """Yield every 20 ms while the program runs; raise when it takes too long."""
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        yield
+        time.sleep(0.02)
+    said = log.read_text(errors="replace") if log.is_file() else ""
+    raise RuntimeError(f"{process.args!r} does not listen (status {process.poll()}):\n{said}")

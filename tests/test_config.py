@@ -1,0 +1,251 @@
+import json
+import os
+import tempfile
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.config_examples import BAD, BAD_TEXT, EXAMPLES, Name, variable, whole_file
+from whatsproxy.config import (
+    KEYS,
+    SECTIONS,
+    ConfigError,
+    Loaded,
+    Settings,
+    absolute_output,
+    load,
+)
+
+
+def value_of(loaded: Loaded, section: str, name: str) -> object:
+    return getattr(getattr(loaded.settings, section), name)
+
+
+class ConfigTestCase(SynchronousTestCase):
+    def file(self, text: str | bytes) -> str:
+        path: str = self.mktemp()
+        with open(path, "wb") as f:
+            f.write(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def refuse(self, *expected: str, **sources: Any) -> str:
+        """Insist that loading fails with one line that holds every regular expression."""
+        with self.assertRaises(ConfigError) as caught:
+            load(**sources)
+        text = str(caught.exception)
+        self.assertNotIn("\n", text)
+        for pattern in expected:
+            self.assertRegex(text, pattern)
+        return text
+
+
+class OrderTests(ConfigTestCase):
+    def test_the_tables_here_are_complete(self) -> None:
+        self.assertEqual(set(EXAMPLES), set(KEYS))
+        self.assertEqual(set(BAD), set(KEYS))
+        self.assertEqual(set(BAD_TEXT), set(KEYS))
+
+    def test_every_key(self) -> None:
+        for (section, name), example in EXAMPLES.items():
+            file: dict[str, Any] = {"path": self.file(f"[{section}]\n{example.file}\n")}
+            environ = {"environ": {variable(section, name): example.environment, "HOME": "/"}}
+            options = {"options": {(section, name): example.command}}
+            default = getattr(getattr(Settings(), section), name)
+            for sources, expected, origin in (
+                ({}, default, None),
+                (file, example.decoded[0], file["path"]),
+                (environ, example.decoded[1], variable(section, name)),
+                (options, example.decoded[2], "command line"),
+                (file | environ, example.decoded[1], variable(section, name)),
+                (file | options, example.decoded[2], "command line"),
+                (file | environ | options, example.decoded[2], "command line"),
+            ):
+                loaded = load(**sources)
+                self.assertEqual(value_of(loaded, section, name), expected, (section, name))
+                self.assertEqual(loaded.origins.get((section, name)), origin)
+                for other in KEYS.keys() - {(section, name)}:
+                    self.assertEqual(value_of(loaded, *other), KEYS[other].default)
+            self.assertNotIn(default, example.decoded, (section, name))
+
+    def test_nothing_given(self) -> None:
+        self.assertEqual(load().settings, Settings())
+        self.assertEqual(load(self.file("")).settings, Settings())
+
+    def test_empty_lists_from_the_environment(self) -> None:
+        loaded = load(environ={"WHATSPROXY_POLICY_ALLOW": "", "WHATSPROXY_SOCKS5_PROXIES": " , "})
+        self.assertEqual(loaded.settings.policy.allow, ())
+        self.assertEqual(loaded.settings.socks5.proxies, ())
+
+    def test_whole_file_at_once(self) -> None:
+        loaded = load(self.file(whole_file()))
+        for key, example in EXAMPLES.items():
+            self.assertEqual(value_of(loaded, *key), example.decoded[0])
+
+    def test_the_variable_of_the_file_is_no_key(self) -> None:
+        self.assertEqual(load(environ={"WHATSPROXY_CONFIG": "/x"}).settings, Settings())
+
+
+class ErrorTests(ConfigTestCase):
+    def test_every_key_on_the_command_line(self) -> None:
+        for key, wrong in BAD.items():
+            for raw, right in wrong:
+                start = rf"^command line: \[{key[0]}\] {key[1]} = \S.*: \S"
+                self.refuse(start, right, options={key: raw})
+
+    def test_every_key_in_the_file(self) -> None:
+        for (section, name), wrong in BAD.items():
+            for raw, right in wrong:
+                if isinstance(raw, dict):
+                    continue
+                value = json.dumps(raw).replace("NaN", "nan").replace("Infinity", "inf")
+                path = self.file(f"[{section}]\n{name} = {value}\n")
+                self.refuse(rf"^{path}: \[{section}\] {name} = \S.*: \S", right, path=path)
+
+    def test_every_key_in_the_environment(self) -> None:
+        for (section, name), wrong in BAD_TEXT.items():
+            for text, right in wrong:
+                where = variable(section, name)
+                start = rf"^{where}: \[{section}\] {name} = \S.*: \S"
+                self.refuse(start, right, environ={where: text})
+
+    def test_the_value_is_shown(self) -> None:
+        path = self.file('[upstream]\nchat = ["good.example:1", "bad example:2"]\n')
+        self.refuse(r'\["good\.example:1", "bad example:2"\]: ', path=path)
+        self.refuse(r"idle = -1: ", options={("timeouts", "idle"): -1})
+
+    def test_unknown_in_the_file(self) -> None:
+        for text, expected in (
+            ("[sever]\nlisten = []\n", r"unknown section .*sever.*server"),
+            ("listen = 5\n", r"unknown section .*listen"),
+            (
+                "[server]\nlistne = []\n",
+                r"unknown key .*listne.*; there are listen, max_connections$",
+            ),
+            ("[server.listen]\nx = 1\n", r"\[server\] listen = "),
+            ("server = 5\n", r"server is a section"),
+            ("[[server]]\nlisten = []\n", r"server is a section"),
+            ('["a\\nb"]\n', r"unknown section"),
+            ('[server]\n"a\\nb" = 1\n', r"unknown key"),
+        ):
+            path = self.file(text)
+            self.refuse(f"^{path}: ", expected, path=path)
+
+    def test_unknown_in_the_environment(self) -> None:
+        for name, expected in (
+            ("WHATSPROXY_SEVER_LISTEN", "unknown section.*SERVER"),
+            ("WHATSPROXY_", "unknown section"),
+            ("WHATSPROXY_SERVER", "unknown key"),
+            ("WHATSPROXY_SERVER_LISTNE", "unknown key.*listen"),
+        ):
+            self.refuse(f"^{name}: ", expected, environ={name: "1"})
+
+    def test_unreadable(self) -> None:
+        missing = self.mktemp()
+        self.refuse(f"^{missing}: cannot be read: No such file", path=missing)
+        directory = self.mktemp()
+        os.mkdir(directory)
+        self.refuse(f"^{directory}: cannot be read: Is a directory", path=directory)
+
+    def test_no_toml(self) -> None:
+        for text in (
+            *("[server", "x", "[server]\nlisten = [\n", "[server]\nidle = 1 2\n"),
+            *(
+                "[server]\n[server]\n",
+                "a = 1\na = 2\n",
+                b"\xff\xfe",
+                b'[server]\nlisten = ["\xff"]',
+            ),
+            *("[timeouts]\nidle = 2020-02-31\n", "[timeouts]\nidle = " + "9" * 5000),
+            "[server]\nlisten = " + "[" * 5000,
+        ):
+            path = self.file(text)
+            self.refuse(f"^{path}: is no TOML: ", path=path)
+
+    def test_enormous_numbers(self) -> None:
+        key = ("timeouts", "idle")
+        right = r"\[timeouts\] idle = .*: seconds"
+        self.refuse(right, environ={variable(*key): "9" * 400})
+        self.refuse(right, environ={variable(*key): "9" * 5000})
+        for number in ("9" * 400, "0x" + "9" * 400, "0x" + "9" * 5000):
+            path = self.file(f"[timeouts]\nidle = {number}")
+            self.refuse(f"^{path}: {right}", path=path)
+        path = self.file("[server]\nmax_connections = 0x" + "9" * 5000)
+        self.refuse(r"\[server\] max_connections = .*: an integer from 1", path=path)
+
+    def test_what_only_its_user_could_judge(self) -> None:
+        key = ("server", "listen")
+        loaded = load(options={key: ["tcp:1"]})
+        self.assertEqual(
+            str(loaded.error(*key, "in use")), 'command line: [server] listen = ["tcp:1"]: in use'
+        )
+        self.assertRegex(str(load().error(*key, "no")), r'^default: \[server\] listen = \["tcp6:')
+
+
+# What TOML can say, and strings that are nearly right.
+_TOKENS = st.sampled_from(
+    [
+        *("socks5://", "u", ":", "p", "@", "[", "::1", "]", "/", "tcp:", "port=", "80", "-1", " "),
+        *("%41", "refuse", "direct", "*.", ".", "a.b", ",", '"', "\\", "\n", "\x7f", "9" * 400),
+    ]
+)
+strings = st.lists(_TOKENS, max_size=6).map("".join) | st.text(max_size=10)
+toml_values = st.recursive(
+    strings
+    | st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.dates()
+    | st.integers(0, 400).map(lambda n: 10**n),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(strings, inner, max_size=2),
+    max_leaves=6,
+)
+
+
+class PropertyTests(SynchronousTestCase):
+    @settings(max_examples=400)
+    @given(st.sampled_from(sorted(KEYS)), toml_values)
+    def test_any_value(self, key: Name, value: object) -> None:
+        try:
+            load(options={key: value})
+        except ConfigError as e:
+            self.assertTrue(str(e).startswith(f"command line: [{key[0]}] {key[1]} = "))
+            self.assertNotIn("\n", str(e))
+
+    @settings(max_examples=200)
+    @given(st.dictionaries(st.sampled_from([variable(*key) for key in KEYS]), strings, max_size=3))
+    def test_any_environment(self, environ: dict[str, str]) -> None:
+        try:
+            load(environ=environ)
+        except ConfigError as e:
+            self.assertIn(str(e).partition(":")[0], environ)
+
+    @settings(max_examples=100)
+    @given(
+        st.binary(max_size=60)
+        | st.lists(
+            st.sampled_from([f"[{s}]" for s in SECTIONS])
+            | st.sampled_from(sorted({f"{name} = " for _, name in KEYS}))
+            | strings.map(json.dumps)
+            | st.sampled_from(["\n", "1", "1.5", "inf", "true", "[", "]", "{", "}", "2020-01-01"]),
+            max_size=10,
+        ).map(lambda parts: "".join(parts).encode())
+    )
+    def test_any_file(self, text: bytes) -> None:
+        with tempfile.NamedTemporaryFile() as f:
+            f.write(text)
+            f.flush()
+            try:
+                load(f.name)
+            except ConfigError as e:
+                self.assertTrue(str(e).startswith(f"{f.name}: "))
+                self.assertNotIn("\n", str(e))
+
+
+class OutputTests(SynchronousTestCase):
+    def test_absolute(self) -> None:
+        self.assertEqual(absolute_output("stdout"), "stdout")
+        self.assertEqual(absolute_output("stderr"), "stderr")
+        self.assertEqual(absolute_output("x"), os.path.join(os.getcwd(), "x"))
+        self.assertEqual(absolute_output("/x"), "/x")
