@@ -6,7 +6,6 @@ any client may choose, would stop all others, and the end of the process too.
 
 import socket
 import threading
-from collections import deque
 from collections.abc import Collection
 from typing import Any
 
@@ -35,7 +34,7 @@ class Resolver:
         self._configured = frozenset(configured)
         self._kept: dict[str, tuple[float, list[str]]] = {}
         self._asked: dict[str, list[Deferred[list[str]]]] = {}
-        self._queue: deque[str] = deque()
+        self._queue: dict[str, None] = {}  # in order of arrival; each can be taken out
         self._running = 0
 
     def resolve(self, name: str) -> "Deferred[list[str]]":
@@ -55,18 +54,16 @@ class Resolver:
         if name in self._configured:
             self._start(name)
         else:
-            self._queue.append(name)
+            self._queue[name] = None
             self._start_queued()
         return waiting
 
     def _start_queued(self) -> None:
         while self._queue and self._running < CLIENT_LOOKUPS:
-            name = self._queue.popleft()
-            if self._asked[name]:
-                self._running += 1
-                self._start(name)
-            else:  # nobody wants it any more
-                del self._asked[name]
+            name = next(iter(self._queue))
+            del self._queue[name]
+            self._running += 1
+            self._start(name)
 
     def _start(self, name: str) -> None:
         threading.Thread(target=self._look_up, args=(name,), name="resolver", daemon=True).start()
@@ -98,3 +95,5 @@ class Resolver:
 
     def _forget(self, name: str, waiting: "Deferred[list[str]]") -> None:
         self._asked[name].remove(waiting)
+        if not self._asked[name] and name in self._queue:
+            del self._queue[name], self._asked[name]

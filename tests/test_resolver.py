@@ -1,0 +1,118 @@
+"""Resolver: one look-up a name, a lane of their own for the operator's names, and no waiting."""
+
+import socket
+import threading
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from tests.peers import until
+from whatsproxy import resolver
+from whatsproxy.resolver import CLIENT_LOOKUPS, KEEP, ResolutionError, Resolver
+
+
+class Names:
+    """In getaddrinfo's place: knows some names at once, and others when they are released."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.released = threading.Event()
+        self.answers: dict[str, Any] = {}
+
+    def getaddrinfo(self, host: bytes, port: None, *, type: int) -> list[Any]:
+        name = host.decode("ascii")
+        self.asked.append(name)
+        answer = self.answers.get(name)
+        if answer is None:
+            self.released.wait(20)
+            answer = ["192.0.2.1"]
+        if isinstance(answer, Exception):
+            raise answer
+        return [(socket.AF_INET, type, 6, "", (address, 0)) for address in answer]
+
+
+class Reactor(Clock):
+    """Time by hand, threads by the reactor that runs the tests."""
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        reactor.callFromThread(call, *arguments)
+
+
+class ResolverTests(TestCase):
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.names = Names()
+        self.patch(resolver.socket, "getaddrinfo", self.names.getaddrinfo)
+        self.addCleanup(self.names.released.set)
+        self.clock = Reactor()
+        self.resolver = Resolver(self.clock, ["chat.test"])
+
+    async def test_addresses_once_each(self) -> None:
+        self.names.answers["a.test"] = ["2001:db8::1", "192.0.2.1", "2001:db8::1"]
+        self.assertEqual(await self.resolver.resolve("a.test"), ["2001:db8::1", "192.0.2.1"])
+
+    async def test_no_address(self) -> None:
+        self.names.answers["a.test"] = socket.gaierror(-2, "Name or service not known")
+        with self.assertRaisesRegex(ResolutionError, "a.test has no address: Name or service"):
+            await self.resolver.resolve("a.test")
+
+    async def test_an_unexpected_error_is_an_answer_too(self) -> None:
+        self.names.answers["a.test"] = ZeroDivisionError("a bug")
+        with self.assertRaisesRegex(ZeroDivisionError, "a bug"):
+            await self.resolver.resolve("a.test")
+
+    async def test_names_that_idna_2003_would_refuse_reach_the_system(self) -> None:
+        for name in ("_a_.test", "aa--b.test", "xn--aaaaa.test"):
+            self.names.answers[name] = ["192.0.2.1"]
+            self.assertEqual(await self.resolver.resolve(name), ["192.0.2.1"])
+
+    async def test_one_look_up_for_all_who_ask_meanwhile(self) -> None:
+        waiting = [self.resolver.resolve("a.test") for _ in range(5)]
+        self.names.released.set()
+        self.assertEqual([await w for w in waiting], [["192.0.2.1"]] * 5)
+        self.assertEqual(self.names.asked, ["a.test"])
+
+    async def test_cancel_forgets_one(self) -> None:
+        gone, stays = self.resolver.resolve("a.test"), self.resolver.resolve("a.test")
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.names.released.set()
+        self.assertEqual(await stays, ["192.0.2.1"])
+
+    async def test_the_configured_names_do_not_wait_for_the_clients(self) -> None:
+        """However many silent names strangers ask for: a few at a time, and never before chat."""
+        others = [self.resolver.resolve(f"r{n}.test") for n in range(10 * CLIENT_LOOKUPS)]
+        await until(lambda: len(self.names.asked) == CLIENT_LOOKUPS)
+        self.names.answers["chat.test"] = ["192.0.2.7"]
+        self.assertEqual(await self.resolver.resolve("chat.test"), ["192.0.2.7"])
+        self.assertEqual(len(self.names.asked), CLIENT_LOOKUPS + 1)
+        self.names.released.set()
+        for other in others:
+            await other
+        self.assertEqual(len(self.names.asked), 10 * CLIENT_LOOKUPS + 1)
+
+    async def test_nobody_wants_a_name_that_waited(self) -> None:
+        others = [self.resolver.resolve(f"r{n}.test") for n in range(CLIENT_LOOKUPS)]
+        unwanted = self.resolver.resolve("unwanted.test")
+        unwanted.cancel()
+        self.failureResultOf(unwanted, CancelledError)
+        self.assertFalse(self.resolver._queue)  # a flood of names given up costs no memory
+        last = self.resolver.resolve("last.test")
+        self.names.released.set()
+        for wanted in (*others, last):
+            await wanted
+        self.assertNotIn("unwanted.test", self.names.asked)
+
+    async def test_configured_names_are_kept_for_a_while(self) -> None:
+        self.names.answers.update({"chat.test": ["192.0.2.1"], "a.test": ["192.0.2.2"]})
+        for _ in range(2):
+            await self.resolver.resolve("chat.test")
+            await self.resolver.resolve("a.test")
+        self.assertEqual(self.names.asked, ["chat.test", "a.test", "a.test"])
+        self.clock.advance(KEEP)
+        await self.resolver.resolve("chat.test")
+        self.assertEqual(self.names.asked.count("chat.test"), 2)
