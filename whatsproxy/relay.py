@@ -218,10 +218,8 @@ class Relay:
         self._ends(Reason.IDLE)
 
     def _ends(self, reason: Reason) -> None:
-        """Note why: the first reason counts, but being cut counts more than an orderly end."""
-        if self._reason is None or (
-            self._reason in _ORDERLY and reason in (Reason.IDLE, Reason.SHUTDOWN)
-        ):
+        """Note why: the first reason counts, but one side's orderly end is not yet the whole."""
+        if self._reason is None or (self._reason in _ORDERLY and reason not in _ORDERLY):
             self._reason = reason
 
     def _finish(self) -> None:

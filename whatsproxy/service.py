@@ -152,10 +152,12 @@ def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
     Raises whatever the kind of endpoint raises for a description that it cannot read.
     """
     endpoint: IStreamServerEndpoint
-    if description.partition(":")[0] in ("tcp", "tcp6", "unix"):
-        # It may name one already, or be wrong in another way, which is then found again.
+    kind, _, rest = description.partition(":")
+    if rest and kind in ("tcp", "tcp6", "unix"):
+        # A later backlog= wins over ours. One by position clashes with it; so do other mistakes,
+        # which are then found again.
         with contextlib.suppress(TypeError):
-            endpoint = serverFromString(reactor, f"{description}:backlog={BACKLOG}")
+            endpoint = serverFromString(reactor, f"{kind}:backlog={BACKLOG}:{rest}")
             return endpoint
     endpoint = serverFromString(reactor, description)
     return endpoint

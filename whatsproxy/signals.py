@@ -1,7 +1,7 @@
 """Signals: SIGTERM and SIGINT drain, SIGUSR1 reopens the log, SIGHUP is survived.
 
-twistd itself would re-raise SIGTERM after the stop (status 143) and die of SIGHUP. Ours are there
-before the first listener is, and once more when the reactor runs: ``reactor.run`` installs its own.
+twistd itself would re-raise SIGTERM after the stop (status 143) and die of SIGHUP. ``reactor.run``
+installs handlers of its own, so ours come after it has begun; until then signals are kept waiting.
 """
 
 import signal
@@ -14,6 +14,8 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from whatsproxy.service import ProxyService
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 log = Logger()
 
@@ -30,12 +32,12 @@ class SignalService(Service):
         self._stopping = False
 
     def privilegedStartService(self) -> None:
-        """Install the handlers; what they call waits for the reactor."""
+        """Keep signals waiting: from the first listener on none may be fatal."""
         super().privilegedStartService()
-        self._install()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
     def startService(self) -> None:
-        """Install them again as soon as the reactor runs."""
+        """Install the handlers as soon as the reactor runs."""
         super().startService()
         self._reactor.callWhenRunning(self._install)
 
@@ -48,6 +50,7 @@ class SignalService(Service):
         elif signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, None):
             # twistd rotates its own log file on SIGUSR1; where it has none, do not die of it.
             self._handle(signal.SIGUSR1, lambda: log.info("SIGUSR1: there is no log to reopen"))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _handle(self, number: signal.Signals, call: Callable[[], None]) -> None:
         # A handler runs between any two instructions: let the reactor call when it is its turn.

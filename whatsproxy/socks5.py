@@ -202,6 +202,7 @@ class _Attempt:
         self._end()
         if self._connecting is not None:
             self._connecting.cancel()
+        self._handshake.stop()
         transport = getattr(self._handshake, "transport", None)
         if transport is not None:
             transport.abortConnection()

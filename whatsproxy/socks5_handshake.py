@@ -218,6 +218,10 @@ class Handshake(StreamProtocol):
         """The same, at once."""
         self._finish(ConnectionLostEarly())
 
+    def stop(self) -> None:
+        """Hear nothing more, and tell nobody."""
+        self._state = None
+
     def _method_chosen(self, message: bytes) -> None:
         method = SOCKS5AuthReply.loads(message).method
         if method is SOCKS5AuthMethod.NO_ACCEPTABLE_METHODS:

@@ -179,7 +179,7 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
 
     # Twisted keeps what is logged before twistd has begun to log.
     for warning in settled.warnings:
-        log.warn("{warning}", warning=warning)
+        log.warn("{remark}", remark=warning)  # Twisted has a meaning for the field "warning"
     observer, writer = _observer(settled.settings, twistd)
     service = WholeService(observer)
     proxy = ProxyService(reactor, settled.settings)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import (
     ConnectError,
     ConnectionRefusedError,
@@ -144,7 +144,10 @@ class _Attempts:
         left = self._deadline - self._clock.seconds()
         share = max(left / (len(self._attempts) + 1), 0.001)
         arrival = Arrival(destination)
-        self._connecting = leg(destination, share).connect(SingleProtocolFactory(arrival))
+        # Even a leg that raises must not end the row.
+        self._connecting = maybeDeferred(
+            lambda: leg(destination, share).connect(SingleProtocolFactory(arrival))
+        )
         self._connecting.addCallbacks(lambda _: self._result.callback(arrival), self._failed)
 
     def _failed(self, failure: Failure) -> None:

@@ -72,8 +72,9 @@ class Tunnel(ClientProtocol):
             relay.start(self, arrival, self._early, client_ended=self._ended, keepalive=chat)
         except Exception:
             log.failure("joining client and upstream failed unexpectedly")
+            holder = session.holder or self  # the relay, if it came so far
+            holder.abort(Reason.INTERNAL)
             arrival.transport.abortConnection()
-            self.transport.abortConnection()
 
     def _unreached(self, failure: Failure) -> None:
         if self._connecting is None and failure.check(CancelledError):

@@ -1,0 +1,195 @@
+"""What the tests share: a proxy in this process, its settings, and peers that come and go."""
+
+import dataclasses
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.peers import LOOPBACK, Listener, Peer, reactor, until
+from whatsproxy.codecs import Direct, SocksProxy
+from whatsproxy.config import Settings
+from whatsproxy.destination import Destination
+from whatsproxy.factory import ProxyFactory
+from whatsproxy.reason import Reason
+from whatsproxy.relay import Relay
+from whatsproxy.resolver import Resolver
+from whatsproxy.transport import SingleProtocolFactory
+from whatsproxy.upstream import Arrival, Upstream, legs_of
+
+Part = TypeVar("Part")
+Test = TypeVar("Test")
+
+#: The first bytes of each kind that needs no building.
+WHATSAPP = b"WA\x06\x03" + bytes(range(64))
+XMPP = b"<?xml version='1.0'?><stream:stream to='jabber.test'>"
+RAW = b"\x00\x01\x02\x03 raw bytes"
+HTTP = b"GET / HTTP/1.1\r\nHost: web.whatsapp.com\r\n\r\n"
+CONNECT = b"CONNECT g.whatsapp.net:5222 HTTP/1.1\r\nHost: g.whatsapp.net\r\n\r\n"
+
+
+def make_settings(**sections: dict[str, Any]) -> Settings:
+    """Return the default settings with some keys of some sections replaced."""
+    defaults = Settings()
+    return dataclasses.replace(
+        defaults,
+        **{
+            name: dataclasses.replace(getattr(defaults, name), **keys)
+            for name, keys in sections.items()
+        },
+    )
+
+
+def to_upstream(port: int, **sections: dict[str, Any]) -> Settings:
+    """Return settings that send every kind but TLS to a port of this machine, directly."""
+    return make_settings(**{"upstream": {"chat": (Destination(LOOPBACK, port),)}, **sections})
+
+
+def through_socks(port: int, *more: Direct | SocksProxy, **sections: Any) -> Settings:
+    """Return settings with the SOCKS server at a port of this machine, and others behind it."""
+    proxies = (SocksProxy(Destination(LOOPBACK, port)), *more)
+    return make_settings(**{"socks5": {"proxies": proxies}, **sections})
+
+
+class FakeUpstream:
+    """In Upstream's place: each connect waits for the test to say what comes of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[Destination]] = []
+        self.cancelled = 0
+        self.answer: Callable[[], Deferred[Any]] = lambda: Deferred(self._cancel)
+        self.last: Deferred[Any] = Deferred()
+
+    def connect(self, destinations: Sequence[Destination]) -> Deferred[Any]:
+        self.asked.append(destinations)
+        self.last = self.answer()
+        return self.last
+
+    def _cancel(self, _: object) -> None:
+        self.cancelled += 1
+
+
+class LoopbackCase(TestCase):
+    """Real connections on loopback; whatever a test leaves open is closed, and sessions counted."""
+
+    timeout = 30
+    factory: ProxyFactory | None = None
+    proxy_port: int
+
+    def setUp(self) -> None:
+        self._dialled: list[Peer] = []
+        self._listeners: list[Listener] = []
+
+    async def tearDown(self) -> None:
+        """Break off what is open: no session may outlive that, nor anything be scheduled."""
+        for peer in self._dialled + [p for listener in self._listeners for p in listener.peers]:
+            if peer.transport is not None and peer.lost is None:
+                peer.reset()
+        if self.factory is None:
+            return
+        ledger = self.factory.ledger
+        await until(lambda: not ledger.live, "a session has outlived its connections")
+        self.assertEqual(ledger.accepted, sum(ledger.ends.values()))
+        self.assertIsNone(self.factory.idle_watch._timer)
+        if isinstance(self.factory.clock, Clock):
+            self.assertEqual(self.factory.clock.getDelayedCalls(), [])
+
+    def listen_with(self, factory: Any) -> int:
+        """Accept connections with a factory; the answer is the port."""
+        port = reactor.listenTCP(0, factory, interface=LOOPBACK)
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
+    def listen(self, build: Callable[[], Any] = Peer) -> Listener:
+        """Accept peers at ``.port``."""
+        listener = Listener(build)
+        listener.port = self.listen_with(listener)
+        self._listeners.append(listener)
+        return listener
+
+    async def dial(self, port: int) -> Peer:
+        """Connect a peer to a port of this machine."""
+        endpoint = TCP4ClientEndpoint(reactor, LOOPBACK, port, timeout=5)
+        peer = Peer()
+        await endpoint.connect(SingleProtocolFactory(peer))
+        self._dialled.append(peer)
+        return peer
+
+    def start_proxy(
+        self, settings: Settings, *, clock: Clock | None = None, upstream: Any = None
+    ) -> ProxyFactory:
+        """Run a proxy. With a clock its timers are the test's, though its connections are real."""
+        if upstream is None and clock is not None:
+            legs = legs_of(reactor, Resolver(reactor), settings.socks5.proxies)
+            upstream = Upstream(reactor, legs, settings.timeouts.connect)
+        self.factory = ProxyFactory(clock or reactor, settings, upstream)
+        self.proxy_port = self.listen_with(self.factory)
+        return self.factory
+
+    async def client(self, first: bytes = b"") -> Peer:
+        """Connect to the proxy and say something."""
+        peer = await self.dial(self.proxy_port)
+        if first:
+            peer.write(first)
+        return peer
+
+    async def joined(self, listener: Listener, first: bytes = RAW) -> tuple[Peer, Any, Relay]:
+        """Connect a client through the proxy: it, its upstream, and the relay between them."""
+        client = await self.client(first)
+        upstream = await listener.accepted(len(listener.peers) + 1)
+        await upstream.got(first)
+        return client, upstream, self.relay_of(client)
+
+    async def arrival(self, port: int) -> Arrival:
+        """Connect as an upstream does, to be handed to a tunnel by hand."""
+        upstream = Upstream(reactor, legs_of(reactor, Resolver(reactor), ()), 5.0)
+        return await upstream.connect([Destination(LOOPBACK, port)])
+
+    def relay_of(self, client: Peer) -> Relay:
+        """Return the relay that carries a client's session."""
+        (relay,) = [
+            session.holder
+            for session in self.factory.ledger.live  # type: ignore[union-attr]
+            if isinstance(session.holder, Relay)
+            and session.holder._client.transport.getPeer() == client.transport.getHost()
+        ]
+        return relay
+
+    async def ended_with(self, *reasons: Reason) -> None:
+        """Wait until every session has ended; there are exactly these, in any order."""
+        assert self.factory is not None
+        ledger = self.factory.ledger
+        await until(lambda: not ledger.live, "a session is still live")
+        ends = {reason: count for reason, count in ledger.ends.items() if count}
+        self.assertEqual(ends, dict(Counter(reasons)))
+
+
+def part_of(service: Any, kind: type[Part]) -> Part:
+    """Return the one part of a MultiService that is of this kind."""
+    (part,) = [child for child in service.services if isinstance(child, kind)]
+    return part
+
+
+def keep_signal_handlers(case: SynchronousTestCase) -> None:
+    """Put back, after a test, who handles the signals that the service handles."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        case.addCleanup(signal.signal, number, signal.getsignal(number))
+
+
+def log_lines(case: SynchronousTestCase) -> list[str]:
+    """Return a list that the formatted log events of a test are put into."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    case.addCleanup(globalLogPublisher.removeObserver, observe)
+    return lines

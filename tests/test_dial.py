@@ -1,0 +1,170 @@
+"""DirectEndpoint: the time limit, the race of the addresses, and that nothing is left behind."""
+
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.socks5_attempt import Application
+from whatsproxy.destination import Destination
+from whatsproxy.dial import STAGGER, DialTimeoutError, DirectEndpoint, interleave
+from whatsproxy.resolver import ResolutionError
+from whatsproxy.transport import SingleProtocolFactory
+
+V4, OTHER_V4, V6 = "192.0.2.1", "192.0.2.2", "2001:db8::1"
+
+
+class FakeResolver:
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.cancelled = 0
+        self.answer: Deferred[list[str]] = Deferred(self._cancel)
+
+    def resolve(self, name: str) -> Deferred[list[str]]:
+        self.asked.append(name)
+        return self.answer
+
+    def _cancel(self, _: object) -> None:
+        self.cancelled += 1
+
+
+class DialTests(SynchronousTestCase):
+    def connect(self, host: str = "a.test", seconds: float = 10.0) -> Deferred[Any]:
+        self.reactor = MemoryReactorClock()
+        self.resolver: Any = FakeResolver()
+        self.protocol = Application()
+        endpoint = DirectEndpoint(self.reactor, self.resolver, Destination(host, 77), seconds)
+        self.connecting = endpoint.connect(SingleProtocolFactory(self.protocol))
+        return self.connecting
+
+    def dialled(self) -> list[tuple[str, int]]:
+        return [client[:2] for client in self.reactor.tcpClients]
+
+    def arrive(self, number: int) -> None:
+        """Let an attempt succeed."""
+        protocol = self.reactor.tcpClients[number][2].buildProtocol(None)
+        protocol.makeConnection(StringTransport())
+
+    def fail(self, number: int, exception: Exception) -> None:
+        factory = self.reactor.tcpClients[number][2]
+        factory.clientConnectionFailed(self.reactor.connectors[number], Failure(exception))
+
+    def stopped(self) -> list[bool]:
+        return [connector.stoppedConnecting for connector in self.reactor.connectors]
+
+    def assertNothingLeft(self) -> None:
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def assertTimesOut(self) -> None:
+        self.reactor.advance(9.9)
+        self.assertNoResult(self.connecting)
+        self.reactor.advance(0.1)
+        failure = self.failureResultOf(self.connecting, DialTimeoutError)
+        self.assertEqual(failure.getErrorMessage(), "no connection to a.test:77 within 10.0 s")
+        self.assertNothingLeft()
+
+    def test_timeout_while_resolving(self) -> None:
+        self.connect()
+        self.assertTimesOut()
+        self.assertEqual((self.resolver.cancelled, self.dialled()), (1, []))
+
+    def test_timeout_while_connecting(self) -> None:
+        """With every address under way; none has a limit of its own."""
+        self.connect()
+        self.resolver.answer.callback([V4, OTHER_V4])
+        self.assertTimesOut()
+        self.assertEqual(self.stopped(), [True, True])
+        self.assertEqual([client[3] for client in self.reactor.tcpClients], [None, None])
+
+    def test_resolution_counts(self) -> None:
+        """The time that resolving has taken is not given a second time."""
+        self.connect()
+        self.reactor.advance(9.0)
+        self.resolver.answer.callback([V4])
+        self.reactor.advance(1.0)
+        self.failureResultOf(self.connecting, DialTimeoutError)
+
+    def test_a_name_without_an_address(self) -> None:
+        self.connect()
+        self.resolver.answer.errback(ResolutionError("no"))
+        self.failureResultOf(self.connecting, ResolutionError)
+        self.assertNothingLeft()
+
+    def test_addresses_are_not_resolved(self) -> None:
+        for address in (V4, V6):
+            self.connect(address)
+            self.assertEqual((self.resolver.asked, self.dialled()), ([], [(address, 77)]))
+            self.arrive(0)
+            self.assertIs(self.successResultOf(self.connecting), self.protocol)
+            self.assertNothingLeft()
+
+    def test_the_next_address_beside_a_slow_one(self) -> None:
+        """The first that answers wins; the others are stopped."""
+        for winner in (0, 1):
+            self.connect()
+            self.resolver.answer.callback([V6, V4])
+            self.assertEqual(self.dialled(), [(V6, 77)])
+            self.reactor.advance(STAGGER - 0.01)
+            self.assertEqual(len(self.dialled()), 1)
+            self.reactor.advance(0.01)
+            self.assertEqual(self.dialled(), [(V6, 77), (V4, 77)])
+            self.arrive(winner)
+            self.assertIs(self.successResultOf(self.connecting), self.protocol)
+            self.assertEqual(self.stopped(), [winner == 1, winner == 0])
+            self.assertNothingLeft()
+
+    def test_the_next_address_after_a_failure(self) -> None:
+        """At once; and one failure among several that are under way ends nothing."""
+        self.connect()
+        self.resolver.answer.callback([V4, OTHER_V4, V6])
+        self.fail(0, error.ConnectionRefusedError())
+        self.assertEqual(len(self.dialled()), 2)
+        self.reactor.advance(STAGGER)
+        self.assertEqual(len(self.dialled()), 3)
+        self.fail(1, error.ConnectionRefusedError())
+        self.assertNoResult(self.connecting)
+        self.arrive(2)
+        self.successResultOf(self.connecting)
+        self.assertNothingLeft()
+
+    def test_all_fail(self) -> None:
+        """The last error is the connect's."""
+        self.connect()
+        self.resolver.answer.callback([V4, V6])
+        self.fail(0, error.ConnectionRefusedError())
+        self.fail(1, error.NoRouteError())
+        self.failureResultOf(self.connecting, error.NoRouteError)
+        self.assertNothingLeft()
+
+    def test_cancel(self) -> None:
+        for resolved in (False, True):
+            self.connect()
+            if resolved:
+                self.resolver.answer.callback([V4, OTHER_V4])
+                self.reactor.advance(STAGGER)
+            self.connecting.cancel()
+            self.failureResultOf(self.connecting, CancelledError)
+            self.assertEqual(self.resolver.cancelled, 0 if resolved else 1)
+            self.assertEqual(self.stopped(), [True, True] if resolved else [])
+            self.assertNothingLeft()
+
+    def test_families_alternate(self) -> None:
+        self.connect()
+        self.resolver.answer.callback([V4, OTHER_V4, V6])
+        self.reactor.advance(STAGGER)
+        self.assertEqual(self.dialled(), [(V4, 77), (V6, 77)])
+
+    def test_interleave(self) -> None:
+        """Families alternate, beginning with that of the best address; no order is lost."""
+        for given, expected in (
+            (["1", "2"], ["1", "2"]),
+            ([":1", ":2", "1", "2"], [":1", "1", ":2", "2"]),
+            (["1", ":1", ":2", ":3"], ["1", ":1", ":2", ":3"]),
+            ([":1", ":2", ":3", "1"], [":1", "1", ":2", ":3"]),
+        ):
+            self.assertEqual(interleave(given), expected)

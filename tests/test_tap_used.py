@@ -1,0 +1,117 @@
+"""The command line in use: a service made from options does what each of them says."""
+
+import io
+import os
+import sys
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.builders import python_hello
+from tests.peers import LOOPBACK, FakeSocks, by_name, until
+from tests.support import WHATSAPP, LoopbackCase, keep_signal_handlers, log_lines, part_of
+from whatsproxy import tap
+from whatsproxy.protocols.refused import UNRECOGNIZED_NAME
+from whatsproxy.service import ProxyService, StartupError
+from whatsproxy.tap import Options, makeService
+
+ANY_PORT = f"tcp:0:interface={LOOPBACK}"
+
+
+def make(case: SynchronousTestCase, *arguments: str) -> Any:
+    """Return the whole service for a command line, as ``twistd -n whatsproxy`` makes it."""
+    case.patch(tap, "raise_limit", lambda: None)  # whatever this machine's is
+    options = Options()
+    options.parseOptions([*arguments, "--log-level", "debug"])
+    options.parent = {"nodaemon": True}  # type: ignore[assignment]
+    return makeService(options)
+
+
+class Login(FakeSocks):
+    """Asks for a user and a password."""
+
+    answers = (b"\x05\x02", b"\x01\x00", FakeSocks.reply)
+    turns = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.turns == len(self.answers):
+            self.received += data
+            return
+        self.heard += data
+        self.write(self.answers[self.turns])
+        self.turns += 1
+        if self.turns == len(self.answers):
+            self.request = data
+
+
+class UsedTests(LoopbackCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.listen(Login)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
+        self.patch(os, "environ", clean)
+
+    def start(self, *arguments: str) -> ProxyService:
+        # Its other part would take the signals of the process that runs the tests.
+        service = part_of(make(self, *arguments), ProxyService)
+        self.addCleanup(service.stopService)
+        service.privilegedStartService()
+        service.startService()
+        self.factory = service.factory
+        return service
+
+    async def test_every_option(self) -> None:
+        """Two listeners, the SOCKS server and its login, the chat's way, names, and figures."""
+        url = f"socks5://me:s3cr%20et@{LOOPBACK}:{self.server.port}"
+        service = self.start(
+            *("--listen", ANY_PORT, "-l", ANY_PORT, "--socks5", url, "--metrics", ANY_PORT),
+            *("--chat", "chat.test:77", "--allow", "a.test", "--allow", "*.b.test"),
+        )
+        await (await self.server.accepted()).ended()  # it was asked whether it serves
+        login = b"\x05\x01\x02" + b"\x01\x02me\x07s3cr et"
+        self.assertEqual(len(service._ports), 2)
+        for port in service._ports:
+            self.proxy_port = port.getHost().port
+            for first, host, number in (
+                (WHATSAPP, "chat.test", 77),
+                (python_hello("a.test"), "a.test", 443),
+                (python_hello("x.b.test"), "x.b.test", 443),
+            ):
+                _, upstream, _ = await self.joined(self.server, first)
+                self.assertEqual(upstream.heard, login + by_name(host, number))
+            for name in ("b.test", "x.a.test", "media.whatsapp.net"):
+                client = await self.client(python_hello(name))
+                await client.got(UNRECOGNIZED_NAME)
+        assert service._metrics is not None
+        operator = await self.dial(service._metrics.getHost().port)
+        operator.write(b"GET /ready HTTP/1.0\r\n\r\n")
+        await operator.ended()
+        self.assertTrue(operator.received.endswith(b"\r\n\r\nready\n"))
+
+    async def test_max_connections_and_timeouts(self) -> None:
+        """Keys that have no option, from the environment."""
+        os.environ["WHATSPROXY_SERVER_MAX_CONNECTIONS"] = "1"
+        os.environ["WHATSPROXY_TIMEOUTS_SNIFF"] = "0.05"
+        service = self.start("-l", ANY_PORT, "-m", "")
+        self.assertIsNone(service._metrics)
+        self.proxy_port = service._ports[0].getHost().port
+        first = await self.client()
+        await until(lambda: service.factory.ledger.live)
+        await (await self.client()).ended()
+        self.assertEqual(service.factory.ledger.rejected, 1)
+        await first.ended()
+
+
+class StartupTests(SynchronousTestCase):
+    def test_a_start_that_fails(self) -> None:
+        """It is said in the log and, though twistd has taken stderr over, on stderr."""
+        keep_signal_handlers(self)
+        lines = log_lines(self)
+        real = io.StringIO()
+        self.patch(sys, "stderr", sys.stderr)
+        self.patch(sys, "__stderr__", real)
+        service = make(self, "-l", "unix:/nowhere/at/all.sock", "-m", "")
+        with self.assertRaises(StartupError):
+            service.privilegedStartService()
+        self.assertIs(sys.stderr, real)
+        self.assertEqual(len([line for line in lines if line.startswith("cannot listen")]), 1)
