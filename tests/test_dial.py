@@ -132,6 +132,23 @@ class DialTests(SynchronousTestCase):
         self.successResultOf(self.connecting)
         self.assertNothingLeft()
 
+    def test_two_at_a_time(self) -> None:
+        """Each takes a descriptor. A third takes the oldest's place after a share of the time."""
+        self.connect(seconds=10.0)
+        self.resolver.answer.callback([V4, OTHER_V4, "192.0.2.3", "192.0.2.4"])
+        self.reactor.advance(STAGGER)
+        self.assertEqual(self.stopped(), [False, False])
+        self.reactor.advance(9.75 / 3 - 0.01)
+        self.assertEqual(self.stopped(), [False, False])
+        self.reactor.advance(0.01)
+        self.assertEqual(self.stopped(), [True, False, False])
+        self.fail(0, error.UserError())  # as Twisted does, of what was stopped
+        self.reactor.advance(4)
+        self.assertEqual(self.stopped(), [True, True, False, False])
+        self.arrive(3)
+        self.assertIs(self.successResultOf(self.connecting), self.protocol)
+        self.assertNothingLeft()
+
     def test_all_fail(self) -> None:
         """The last error is the connect's."""
         self.connect()

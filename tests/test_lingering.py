@@ -56,6 +56,16 @@ class LingeringCloseTests(SynchronousTestCase):
         self.start(peer_ended=True)
         self.assertEqual(self.transport.calls, ["close"])
 
+    def test_a_reader_that_takes_its_time(self) -> None:
+        """Our FIN is queued behind what the kernel still holds for it."""
+        for options, limit in (({}, LINGER), ({"linger": 30.0}, 30.0)):
+            farewell = self.start(**options)
+            farewell.writeConnectionLost()
+            self.clock.advance(limit - 0.1)
+            self.assertNotIn("close", self.transport.calls)
+            self.clock.advance(0.1)
+            self.assertEqual(self.transport.calls[-1], "close")
+
     def test_a_reader_that_stalls(self) -> None:
         """Aborted when the buffer has not gone out in time, and somebody told of it."""
         for options, limit in (({}, LINGER), ({"flush": 77.0}, 77.0)):

@@ -6,6 +6,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import ServerFactory
@@ -16,7 +17,13 @@ from tests.peers import LOOPBACK, reactor
 from tests.support import LoopbackCase, log_lines, make_settings
 from whatsproxy import service as service_module
 from whatsproxy.config import ServerSettings
-from whatsproxy.service import ProxyService, StartupError, endpoint_of, listen_descriptions
+from whatsproxy.service import (
+    ProxyService,
+    StartupError,
+    dual_stack,
+    endpoint_of,
+    listen_descriptions,
+)
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
 
@@ -84,7 +91,7 @@ class ListenTests(SynchronousTestCase):
         return [(port, backlog, interface) for port, _, backlog, interface in fake.tcpServers]
 
     def test_defaults(self) -> None:
-        self.patch(service_module, "has_ipv6", lambda: True)
+        self.patch(service_module, "dual_stack", lambda: True)
         self.assertEqual(self.bound(), [(8443, 4096, "::"), (8199, 4096, "127.0.0.1")])
 
     def test_without_ipv6(self) -> None:
@@ -101,12 +108,25 @@ class ListenTests(SynchronousTestCase):
         self.assertEqual(self.bound(listen=("tcp6:8444",))[0], (8444, 4096, "::"))
 
     def test_default_is_recognised(self) -> None:
-        self.patch(service_module, "has_ipv6", lambda: False)
+        self.patch(service_module, "dual_stack", lambda: None)
         self.assertEqual(listen_descriptions(ServerSettings()), ("tcp:8443",))
         self.assertEqual(
             listen_descriptions(ServerSettings(listen=("tcp6:1", "unix:/x"))),
             ("tcp6:1", "unix:/x"),
         )
+
+    def test_families_apart(self) -> None:
+        """Where ``::`` does not take IPv4 (net.ipv6.bindv6only=1), the default is two listeners."""
+        self.patch(service_module, "dual_stack", lambda: False)
+        self.assertEqual(listen_descriptions(ServerSettings()), ("tcp6:8443", "tcp:8443"))
+
+    def test_dual_stack(self) -> None:
+        answers = {0: True, 1: False}
+        for only_v6, expected in answers.items():
+            fake = MagicMock()
+            fake.return_value.__enter__.return_value.getsockopt.return_value = only_v6
+            with patch.object(socket, "socket", fake):
+                self.assertEqual(dual_stack(), expected)
 
     def test_metrics_off(self) -> None:
         fake = MemoryReactorClock()

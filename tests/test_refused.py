@@ -1,5 +1,6 @@
 """Connections that go nowhere: the last word of each kind, and a clean end; too many of them."""
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 
@@ -18,6 +19,7 @@ from tests.support import (
     make_settings,
     to_upstream,
 )
+from whatsproxy.factory import REMIND, ProxyFactory
 from whatsproxy.reason import Reason
 from whatsproxy.transport import DROP_LIMIT, LINGER
 
@@ -73,7 +75,7 @@ class LastWordTests(RefusedCase):
         lines = log_lines(self)
         await self.last_word(python_hello("example.com"))
         self.assertIn("connection ended: refused_name protocol=tls", lines[-1])
-        self.assertIn("(example.com)", lines[-1])
+        self.assertIn("('example.com')", lines[-1])
 
     async def test_it_arrives_whatever_is_still_sent(self) -> None:
         """A client in the middle of a message gets to read the answer: no reset."""
@@ -138,6 +140,22 @@ class LingerTests(RefusedCase):
 
 
 class TooManyTests(LoopbackCase):
+    def test_a_line_a_minute(self) -> None:
+        """The log tells of rejected connections, but not of each."""
+        lines = log_lines(self)
+        clock = Clock()
+        self.factory = ProxyFactory(clock, make_settings(server={"max_connections": 1}))
+        sniffer = self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+        for _ in range(50):
+            self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
+        self.assertEqual(len(lines), 1)
+        self.assertIn("max_connections = 1 reached: 1 connections rejected so far", lines[0])
+        clock.advance(REMIND)
+        self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
+        self.assertIn("51 connections rejected so far", lines[-1])
+        self.assertEqual(len(lines), 2)
+        sniffer.session.close(Reason.NO_DATA)  # type: ignore[union-attr]
+
     async def test_max_connections(self) -> None:
         """One more is closed at once and counted; those inside notice nothing; then one fits."""
         upstreams = self.listen()

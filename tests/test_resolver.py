@@ -3,6 +3,7 @@
 import socket
 import threading
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
@@ -106,6 +107,17 @@ class ResolverTests(TestCase):
         for wanted in (*others, last):
             await wanted
         self.assertNotIn("unwanted.test", self.names.asked)
+
+    async def test_no_more_threads(self) -> None:
+        """A shortage that passes takes nothing with it: no name, no place in the queue."""
+        for name in ("chat.test", "a.test"):
+            with patch.object(threading.Thread, "start", side_effect=RuntimeError("no threads")):
+                waiting = self.resolver.resolve(name)
+            self.clock.advance(0)
+            self.failureResultOf(waiting, ResolutionError)
+            self.names.answers[name] = ["192.0.2.1"]
+            self.assertEqual(await self.resolver.resolve(name), ["192.0.2.1"])
+        self.assertEqual(self.resolver._running, 0)
 
     async def test_configured_names_are_kept_for_a_while(self) -> None:
         self.names.answers.update({"chat.test": ["192.0.2.1"], "a.test": ["192.0.2.2"]})

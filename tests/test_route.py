@@ -61,7 +61,7 @@ class TlsTests(SynchronousTestCase):
             *("example.org", "whatsapp.net", "x.wa.me", "127.0.0.1", "2130706433", "0x7f.1", "::1"),
             *("fa\\xc3\\x9f.de", "mmg.whatsapp.net:443", "chat.example", "*.whatsapp.net"),
         ):
-            self.assertEqual(self.router.route(tls(name)), Refusal(Reason.REFUSED_NAME, name))
+            self.assertEqual(self.router.route(tls(name)), Refusal(Reason.REFUSED_NAME, repr(name)))
 
     def test_no_name(self) -> None:
         for sniffed in (tls(None), Sniffed(Kind.TLS, None)):

@@ -27,6 +27,7 @@ class TapCase(SynchronousTestCase):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
         self.patch(os, "environ", clean)
         self.patch(tap, "raise_limit", lambda: None)  # whatever this machine's is
+        self.patch(tap, "use_steady_time", lambda _: None)  # of the reactor that runs the tests
 
     def file(self, text: str) -> str:
         """Write a configuration file and return its path."""

@@ -3,8 +3,10 @@
 import io
 import os
 import sys
+import time
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import python_hello
@@ -13,7 +15,7 @@ from tests.support import WHATSAPP, LoopbackCase, keep_signal_handlers, log_line
 from whatsproxy import tap
 from whatsproxy.protocols.refused import UNRECOGNIZED_NAME
 from whatsproxy.service import ProxyService, StartupError
-from whatsproxy.tap import Options, makeService
+from whatsproxy.tap import Options, makeService, use_steady_time
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
 
@@ -21,6 +23,7 @@ ANY_PORT = f"tcp:0:interface={LOOPBACK}"
 def make(case: SynchronousTestCase, *arguments: str) -> Any:
     """Return the whole service for a command line, as ``twistd -n whatsproxy`` makes it."""
     case.patch(tap, "raise_limit", lambda: None)  # whatever this machine's is
+    case.patch(tap, "use_steady_time", lambda _: None)  # of the reactor that runs the tests
     options = Options()
     options.parseOptions([*arguments, "--log-level", "debug"])
     options.parent = {"nodaemon": True}  # type: ignore[assignment]
@@ -115,3 +118,16 @@ class StartupTests(SynchronousTestCase):
             service.privilegedStartService()
         self.assertIs(sys.stderr, real)
         self.assertEqual(len([line for line in lines if line.startswith("cannot listen")]), 1)
+
+
+class TimeTests(SynchronousTestCase):
+    def test_no_step_of_the_wall_clock_counts(self) -> None:
+        fake = MemoryReactorClock()
+        use_steady_time(fake)
+        self.assertIs(fake.seconds, time.monotonic)
+
+    def test_not_once_it_is_in_use(self) -> None:
+        fake = MemoryReactorClock()
+        fake.callLater(1, lambda: None)
+        use_steady_time(fake)
+        self.assertEqual(fake.seconds(), 0)

@@ -1,16 +1,19 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import ledger_and_time
+from tests.support import log_lines
 from whatsproxy.metrics import registry_of
-from whatsproxy.web import State, negotiate, operator_site
+from whatsproxy.web import CONNECTIONS, State, negotiate, operator_site
 
 OPENMETRICS = "application/openmetrics-text"
 TEXT = "text/plain"
@@ -70,13 +73,19 @@ class WebTestCase(SynchronousTestCase):
         self.state = State()
         self.site = operator_site(registry_of(self.ledger), self.state, Clock())
 
-    def ask(self, path: str, method: str = "GET", accept: str | None = None) -> Answer:
-        fields = "" if accept is None else f"Accept: {accept}\r\n"
+    def connect(self) -> tuple[Any, StringTransport]:
         transport = StringTransport()
         protocol = self.site.buildProtocol(None)
+        assert protocol is not None
         protocol.makeConnection(transport)
-        protocol.dataReceived(f"{method} {path} HTTP/1.0\r\n{fields}\r\n".encode())
+        return protocol, transport
+
+    def ask(self, path: str, method: str = "GET", accept: str | None = None) -> Answer:
+        fields = "" if accept is None else f"Accept: {accept}\r\n"
+        protocol, transport = self.connect()
+        protocol.dataReceived(f"{method} {path} HTTP/1.0\r\n{fields}\r\n".encode("latin-1"))
         self.assertTrue(transport.disconnecting)
+        protocol.connectionLost(Failure(ConnectionDone()))
         head, _, body = transport.value().decode().partition("\r\n\r\n")
         first, *lines = head.split("\r\n")
         pairs = (line.split(": ", 1) for line in lines)
@@ -102,6 +111,9 @@ class MetricsTests(WebTestCase):
 
     def test_no_accept_field(self) -> None:
         self.assertIn("text/plain; version=0.0.4", self.ask("/metrics").fields["content-type"])
+
+    def test_no_utf_8(self) -> None:
+        self.assertEqual(self.ask("/metrics", accept="\xff\xfe").status, 200)
 
     def test_reads_anew_each_time(self) -> None:
         for count in (0, 1, 2):
@@ -147,6 +159,27 @@ class SiteTests(WebTestCase):
             self.assertEqual((answer.status, answer.body), (status, ""), path)
         fields = self.ask("/health", "HEAD").fields
         self.assertEqual(fields["content-length"], str(len(self.ask("/health").body)))
+
+    def test_head_is_nothing_to_log(self) -> None:
+        lines = log_lines(self)
+        self.ask("/metrics", "HEAD")
+        self.assertEqual(lines, [])
+
+    def test_no_bodies(self) -> None:
+        """Nothing is to be sent here: who begins to is cut off, not stored."""
+        for field in (b"Content-Length: 99999999999", b"Transfer-Encoding: chunked"):
+            protocol, transport = self.connect()
+            protocol.dataReceived(b"POST /metrics HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n")
+            self.assertTrue(transport.disconnecting, field)
+            protocol.connectionLost(Failure(ConnectionDone()))
+
+    def test_few_connections(self) -> None:
+        """They share the descriptors that are kept in reserve."""
+        open_ones = [self.connect()[0] for _ in range(CONNECTIONS)]
+        self.assertIsNone(self.site.buildProtocol(None))
+        for protocol in open_ones:
+            protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.ask("/health").status, 200)
 
     def test_other_methods(self) -> None:
         for method in ("POST", "PUT", "DELETE"):

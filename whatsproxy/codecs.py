@@ -186,6 +186,8 @@ def _decode_endpoint(raw: object) -> str:
     if not text.strip():
         raise ValueError("an endpoint description such as tcp6:8443 is expected")
     kind, _, rest = text.partition(":")
+    if kind not in ("tcp", "tcp6", "unix", "systemd"):
+        raise ValueError(f"{kind!r} is no kind of endpoint; there are tcp, tcp6, unix and systemd")
     if kind in ("tcp", "tcp6"):
         arguments = rest.split(":")
         named = [a.removeprefix("port=") for a in arguments if a.startswith("port=")]

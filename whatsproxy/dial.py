@@ -19,6 +19,8 @@ from whatsproxy.resolver import Resolver
 
 #: Seconds that an address is given before the next one is tried beside it (RFC 8305 5).
 STAGGER = 0.25
+#: Attempts at a time; each takes a descriptor. A further one takes the place of the oldest.
+PARALLEL = 2
 
 
 class DialTimeoutError(Exception):
@@ -57,6 +59,7 @@ class _Dial:
     ) -> None:
         self._reactor = reactor
         self._factory = factory
+        self._deadline = reactor.seconds() + seconds
         self._destination = destination
         self._result: Deferred[IProtocol] = Deferred(lambda _: self._finish(CancelledError()))
         self._limit = reactor.callLater(
@@ -88,6 +91,8 @@ class _Dial:
         """Try one more address; the one after it when this one takes long, or has failed."""
         if self._stagger is not None and self._stagger.active():
             self._stagger.cancel()
+        if len(self._pending) >= PARALLEL:
+            self._pending.pop(0).cancel()
         address = self._addresses.pop(0)
         endpoint = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
         # The limit is ours: give the endpoint's own one no chance.
@@ -98,7 +103,10 @@ class _Dial:
             timeout=None,  # type: ignore[arg-type]  # connectTCP takes it for no limit
         )
         if self._addresses:
-            self._stagger = self._reactor.callLater(STAGGER, self._next)
+            # Who would have to make place first gets its share of what time is left.
+            left = self._deadline - self._reactor.seconds()
+            share = left / (len(self._addresses) + 1) if self._pending else STAGGER
+            self._stagger = self._reactor.callLater(max(share, STAGGER), self._next)
         connecting = attempt.connect(self._factory)
         self._pending.append(connecting)
         connecting.addCallbacks(
@@ -111,7 +119,7 @@ class _Dial:
         self._finish(protocol)
 
     def _failed(self, attempt: "Deferred[Any]", failure: Failure) -> None:
-        if self._over:
+        if self._over or attempt not in self._pending:
             return
         self._pending.remove(attempt)
         if self._addresses:

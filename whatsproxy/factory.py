@@ -21,6 +21,9 @@ from whatsproxy.session import Ledger, Session
 from whatsproxy.sniff import Sniffed
 from whatsproxy.upstream import Upstream, legs_of
 
+#: Seconds between two log lines about rejected connections.
+REMIND = 60.0
+
 log = Logger()
 
 
@@ -39,6 +42,7 @@ class ProxyFactory:
         legs = legs_of(reactor, resolver, settings.socks5.proxies)
         self.upstream = upstream or Upstream(reactor, legs, timeouts.connect)
         self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
+        self._silent_until = 0.0
         self._router = Router(
             Policy(settings.policy.allow, settings.policy.allow_ports),
             settings.upstream.chat,
@@ -55,9 +59,20 @@ class ProxyFactory:
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
         """Return a Sniffer, or None (which closes the connection) where there are too many."""
         if len(self.ledger.live) >= self.settings.server.max_connections:
-            self.ledger.reject()
+            self._reject()
             return None
         return Sniffer(self, self.ledger.open())
+
+    def _reject(self) -> None:
+        self.ledger.reject()
+        now = self.clock.seconds()
+        if now >= self._silent_until:
+            self._silent_until = now + REMIND
+            log.warn(
+                "max_connections = {limit} reached: {rejected} connections rejected so far",
+                limit=self.settings.server.max_connections,
+                rejected=self.ledger.rejected,
+            )
 
     def protocol_for(self, sniffed: Sniffed, session: Session) -> ClientProtocol:
         """Return the protocol that serves a connection of this kind, or refuses it."""

@@ -6,15 +6,18 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     formatEvent,
 )
 from zope.interface import implementer
@@ -104,13 +107,31 @@ class LineObserver:
 
     def _open(self) -> TextIO:
         if self._output in ("stdout", "stderr"):
-            stream: TextIO = getattr(sys, self._output)
-            return stream
+            return tolerant(getattr(sys, self._output))
         return open(self._output, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def tolerant(stream: TextIO) -> TextIO:
+    """Let a stream whose encoding lacks a character show its code instead of raising."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+@implementer(ILogFilterPredicate)
+class _NamesNoClient:
+    """Drops what Twisted says when it is out of descriptors: a line a client, with its address."""
+
+    def __call__(self, event: LogEvent) -> Any:
+        """Judge one event (called by twisted.logger)."""
+        accepting = str(event.get("log_namespace", "")).startswith("twisted.internet.tcp")
+        remark = event.get("log_level") is LogLevel.info
+        return PredicateResult.no if accepting and remark else PredicateResult.maybe
 
 
 def observer_of(settings: LoggingSettings) -> tuple[ILogObserver, LineObserver]:
     """Return the observer to be installed, and the one behind its level filter, to be reopened."""
     writer = LineObserver(settings.output, json_line if settings.format == "json" else text_line)
     level = LogLevel.levelWithName(settings.level)
-    return FilteringLogObserver(writer, [LogLevelFilterPredicate(defaultLogLevel=level)]), writer
+    predicates = [_NamesNoClient(), LogLevelFilterPredicate(defaultLogLevel=level)]
+    return FilteringLogObserver(writer, predicates), writer

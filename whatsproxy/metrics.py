@@ -126,7 +126,7 @@ class _Process(Collector):
         yield CounterMetricFamily(
             "process_cpu_seconds", "User and system CPU time.", value=time.process_time()
         )
-        with open("/proc/self/statm", encoding="ascii") as f:
+        with open("/proc/self/statm", "rb") as f:
             virtual, resident = (
                 int(pages) * resource.getpagesize() for pages in f.read().split()[:2]
             )

@@ -28,6 +28,8 @@ class _End(StreamProtocol):
     #: Why the session ends when this end's peer closes first, and when it breaks off.
     ended: Reason
     broken: Reason
+    #: Seconds that it is given to take the last of what it was sent, when the other end is lost.
+    linger = LINGER
 
     def __init__(self, relay: "Relay", session: Session) -> None:
         self.relay = relay
@@ -63,6 +65,7 @@ class _ClientEnd(_End):
     __slots__ = ()
 
     broken = Reason.CLIENT_RESET
+    linger = 30.0  # it may be slow, and what it reads is the answer; an upstream is neither
     ended = Reason.CLIENT_CLOSED
 
     def dataReceived(self, data: bytes) -> None:
@@ -187,6 +190,7 @@ class Relay:
                 self._clock,
                 self._finish,
                 flush=self._patience,
+                linger=other.linger,
                 stalled=self._stalled,
                 peer_ended=other.eof,
             )

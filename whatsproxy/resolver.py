@@ -66,7 +66,12 @@ class Resolver:
             self._start(name)
 
     def _start(self, name: str) -> None:
-        threading.Thread(target=self._look_up, args=(name,), name="resolver", daemon=True).start()
+        thread = threading.Thread(target=self._look_up, args=(name,), name="resolver", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as e:  # no more threads, for now
+            error = ResolutionError(f"{name} cannot be looked up: {e}")
+            self._reactor.callLater(0, self._answered, name, error)
 
     def _look_up(self, name: str) -> None:
         """Ask the system (in a thread)."""

@@ -63,5 +63,5 @@ class Router:
             return Refusal(Reason.REFUSED_NAME, "no server name")
         destination = self._policy.permits_name(name, TLS_PORT)
         if destination is None:
-            return Refusal(Reason.REFUSED_NAME, name)
+            return Refusal(Reason.REFUSED_NAME, repr(name))  # a stranger's: quoted and escaped
         return Route((destination,))

@@ -164,18 +164,22 @@ def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 
 def listen_descriptions(settings: ServerSettings) -> tuple[str, ...]:
-    """Return what to listen on: the default becomes IPv4 alone where there is no IPv6."""
-    if settings.listen != ServerSettings().listen or has_ipv6():
+    """Return what to listen on: of the default both families, whatever the system's ways."""
+    if settings.listen != ServerSettings().listen:
         return settings.listen
-    log.info("no IPv6 here: listening on IPv4 alone")
-    return tuple("tcp" + d.removeprefix("tcp6") for d in settings.listen)
+    in_ipv4 = tuple("tcp" + d.removeprefix("tcp6") for d in settings.listen)
+    dual = dual_stack()
+    if dual is None:
+        log.info("no IPv6 here: listening on IPv4 alone")
+        return in_ipv4
+    return settings.listen if dual else settings.listen + in_ipv4
 
 
-def has_ipv6() -> bool:
-    """Can a socket be bound to an IPv6 address here?"""
+def dual_stack() -> bool | None:
+    """Does a socket bound to ``::`` take IPv4 too? None: there is no IPv6 here."""
     try:
         with socket.socket(socket.AF_INET6) as s:
             s.bind(("::", 0))
+            return not s.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     except OSError:
-        return False
-    return True
+        return None

@@ -4,6 +4,7 @@ import dataclasses
 import getopt
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from whatsproxy.config import (
     load,
 )
 from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
-from whatsproxy.logs import LineObserver, observer_of
+from whatsproxy.logs import LineObserver, observer_of, tolerant
 from whatsproxy.reference import effective
 from whatsproxy.service import ProxyService, StartupError, endpoint_of
 from whatsproxy.signals import SignalService
@@ -87,7 +88,7 @@ class Options(usage.Options):
         if self["check-config"]:
             for warning in self.settled.warnings:
                 print(f"# warning: {warning}", file=sys.stderr)
-            print(effective(self.settled.settings), end="")
+            print(effective(self.settled.settings), end="", file=tolerant(sys.stdout))
             raise SystemExit(0)
 
     def _append(self, section: str, name: str, value: str) -> None:
@@ -130,13 +131,16 @@ def settle(loaded: Loaded) -> Settled:
         if wanted != ServerSettings().max_connections:
             raise loaded.error("server", "max_connections", f"{problem}; {fitting} would fit")
         warnings.append(f"max_connections lowered to {fitting}: {problem}")
+    try:
+        output = absolute_output(settings.logging.output)
+    except OSError as e:
+        problem = f"the working directory is gone ({e.strerror}): name an absolute path"
+        raise loaded.error("logging", "output", problem) from None
     return Settled(
         dataclasses.replace(
             settings,
             server=dataclasses.replace(settings.server, max_connections=fitting),
-            logging=dataclasses.replace(
-                settings.logging, output=absolute_output(settings.logging.output)
-            ),
+            logging=dataclasses.replace(settings.logging, output=output),
         ),
         warnings,
     )
@@ -177,6 +181,7 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     """Make the service. ``twistd`` holds the options of twistd itself."""
     from twisted.internet import reactor  # noqa: TID251
 
+    use_steady_time(reactor)
     # Twisted keeps what is logged before twistd has begun to log.
     for warning in settled.warnings:
         log.warn("{remark}", remark=warning)  # Twisted has a meaning for the field "warning"
@@ -187,6 +192,15 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     SignalService(reactor, proxy, reopen).setServiceParent(service)  # first: see there
     proxy.setServiceParent(service)
     return service
+
+
+def use_steady_time(reactor: Any) -> None:
+    """Let no step of the wall clock, which is what Twisted reads, cut or hold connections.
+
+    Delayed calls hold the time at which they are due, so there must be none yet.
+    """
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
 
 
 def _observer(

@@ -161,13 +161,23 @@ class LingeringClose(StreamProtocol):
     It ends our direction once the transport's buffer is sent, then reads and drops what still comes
     until the peer has ended too: closing with unread data would make the kernel reset the
     connection and destroy what the peer has not read yet. Whoever goes on sending is not read for
-    ever: after DROP_LIMIT bytes it has to wait, and after LINGER seconds the connection closes.
+    ever: after DROP_LIMIT bytes it has to wait, and after ``linger`` seconds the connection closes.
 
-    ``flush`` is the time in seconds for the buffer; when it is over the connection is aborted and
-    ``stalled`` called. ``gone`` is called once, when nothing is left of the connection.
+    ``flush`` is the time in seconds for the transport's buffer; when it is over the connection is
+    aborted and ``stalled`` called. ``linger`` is what the peer then gets to read what the kernel
+    holds for it. ``gone`` is called once, when nothing is left of the connection.
     """
 
-    __slots__ = ("_clock", "_dropped", "_flush", "_gone", "_peer_ended", "_stalled", "_timer")
+    __slots__ = (
+        "_clock",
+        "_dropped",
+        "_flush",
+        "_gone",
+        "_linger",
+        "_peer_ended",
+        "_stalled",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -175,12 +185,14 @@ class LingeringClose(StreamProtocol):
         gone: Callable[[], None],
         *,
         flush: float = LINGER,
+        linger: float = LINGER,
         stalled: Callable[[], None] | None = None,
         peer_ended: bool = False,
     ) -> None:
         self._clock = clock
         self._gone = gone
         self._flush = flush
+        self._linger = linger
         self._stalled = stalled
         self._peer_ended = peer_ended
         self._dropped = 0
@@ -204,7 +216,7 @@ class LingeringClose(StreamProtocol):
     def writeConnectionLost(self) -> None:
         """All is sent, FIN too; wait for the peer's, but not for ever."""
         self._cancel_timer()
-        self._timer = self._clock.callLater(LINGER, self.transport.loseConnection)
+        self._timer = self._clock.callLater(self._linger, self.transport.loseConnection)
 
     def readConnectionLost(self) -> None:
         """The peer has ended as well."""

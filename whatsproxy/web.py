@@ -4,9 +4,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from twisted.internet.interfaces import IAddress
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.http import Request as BaseRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+
+#: Connections at a time, well below the descriptors kept in reserve.
+CONNECTIONS = 24
 
 
 class State:
@@ -16,46 +21,70 @@ class State:
         self.not_ready: str | None = "starting"
 
 
-class Metrics(Resource):
-    """The figures, as OpenMetrics 1.0 or as Prometheus text, whichever Accept asks for."""
+class Page(Resource):
+    """A page for the operator; ``body`` makes it, for GET and for HEAD."""
 
     isLeaf = True
+
+    def body(self, request: Request) -> bytes:
+        """Set the status and the type, and return the page."""
+        raise NotImplementedError
+
+    def render_GET(self, request: Request) -> bytes:
+        """Answer with the page."""
+        return self.body(request)
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer as to GET, without the page."""
+        request.setHeader("content-length", str(len(self.body(request))))
+        return b""
+
+
+class Metrics(Page):
+    """The figures, as OpenMetrics 1.0 or as Prometheus text, whichever Accept asks for."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__()
         self._registry = registry
 
-    def render_GET(self, request: Request) -> bytes:
+    def body(self, request: Request) -> bytes:
         """Encode all figures now."""
-        encode, content_type = choose_encoder(negotiate(request.getHeader("accept") or ""))
+        accept = (request.getHeader(b"accept") or b"").decode("latin-1")
+        encode, content_type = choose_encoder(negotiate(accept))
         request.setHeader("content-type", content_type)
         return encode(self._registry)
 
 
-class Health(Resource):
+class Health(Page):
     """Alive: whoever gets this answer has asked a running reactor."""
 
-    isLeaf = True
-
-    def render_GET(self, request: Request) -> bytes:
+    def body(self, request: Request) -> bytes:
         """Say so."""
         return _plain(request, 200, "alive")
 
 
-class Ready(Resource):
+class Ready(Page):
     """Whether connections should be sent here."""
-
-    isLeaf = True
 
     def __init__(self, state: State) -> None:
         super().__init__()
         self._state = state
 
-    def render_GET(self, request: Request) -> bytes:
+    def body(self, request: Request) -> bytes:
         """Say yes, or why not."""
         if self._state.not_ready is None:
             return _plain(request, 200, "ready")
         return _plain(request, 503, f"not ready: {self._state.not_ready}")
+
+
+class OperatorRequest(Request):
+    """A request without a body: there is nothing to be sent here."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Hang up on who announces one."""
+        super().gotLength(0)
+        if length != 0:
+            self.loseConnection()
 
 
 class OperatorSite(Site):
@@ -68,13 +97,27 @@ class OperatorSite(Site):
         """Leave the log to the connections that are carried."""
 
 
-def operator_site(registry: CollectorRegistry, state: State, reactor: Any) -> OperatorSite:
+class FewConnections(WrappingFactory):
+    """Closes more than CONNECTIONS at a time at once: they share our descriptors."""
+
+    noisy = False
+
+    def buildProtocol(  # type: ignore[override]  # None is IProtocolFactory's "close it"
+        self, addr: IAddress | None
+    ) -> ProtocolWrapper | None:
+        """Let it in, or not."""
+        return super().buildProtocol(addr) if len(self.protocols) < CONNECTIONS else None
+
+
+def operator_site(registry: CollectorRegistry, state: State, reactor: Any) -> FewConnections:
     """Return the factory for the metrics listener."""
     root = Resource()
     root.putChild(b"metrics", Metrics(registry))
     root.putChild(b"health", Health())
     root.putChild(b"ready", Ready(state))
-    return OperatorSite(root, reactor=reactor)
+    return FewConnections(
+        OperatorSite(root, requestFactory=OperatorRequest, reactor=reactor, timeout=30)
+    )
 
 
 def negotiate(accept: str) -> str:
