@@ -77,6 +77,22 @@ class ProxyUrlTests(SynchronousTestCase):
             self.assertEqual(decode_proxy(proxy.url()), proxy)
 
 
+class MisplacedTests(SynchronousTestCase):
+    def test_no_part_of_it_is_shown(self) -> None:
+        """A URL with a password where none belongs, in every way in which it can be torn apart."""
+        for text in ("me:s3cret@h:1", "socks5://me:s3 cret@h:1", "socks5://me:s3,cret@h:1"):
+            for sources in (
+                {"environ": {"WHATSPROXY_UPSTREAM_CHAT": text}},
+                {"options": {("upstream", "chat"): [text]}},
+                {"options": {("server", "listen"): [text]}},
+                {"options": {("metrics", "listen"): text}},
+            ):
+                with self.assertRaises(ConfigError) as caught:
+                    load(**sources)  # type: ignore[arg-type]
+                for part in ("s3", "cret"):
+                    self.assertNotIn(part, str(caught.exception))
+
+
 class SecretTests(SynchronousTestCase):
     def silent(self, text: str) -> None:
         for secret in SECRETS:

@@ -5,7 +5,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from whatsproxy.transport import DROP_LIMIT, LINGER, LingeringClose
+from whatsproxy.lingering import DROP_LIMIT, LINGER, LingeringClose
 
 
 class Transport:

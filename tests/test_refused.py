@@ -3,6 +3,7 @@
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from tests.builders import python_hello
 from tests.flood import Flood
@@ -20,8 +21,8 @@ from tests.support import (
     to_upstream,
 )
 from whatsproxy.factory import REMIND, ProxyFactory
+from whatsproxy.lingering import DROP_LIMIT, LINGER
 from whatsproxy.reason import Reason
-from whatsproxy.transport import DROP_LIMIT, LINGER
 
 ALERT = b"\x15\x03\x03\x00\x02\x02\x70"
 
@@ -137,6 +138,24 @@ class LingerTests(RefusedCase):
         assert session.holder is not None
         session.holder.abort(Reason.SHUTDOWN)
         await self.ended_with(Reason.NOT_IMPLEMENTED)
+
+
+class LevelTests(LoopbackCase):
+    async def test_errors_are_warnings(self) -> None:
+        """In the log the ordinary end of a connection is info, an error a warning."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        upstreams = self.listen()
+        self.start_proxy(to_upstream(upstreams.port))
+        (await self.client(HTTP)).end()
+        client, upstream, _ = await self.joined(upstreams, WHATSAPP)
+        client.end()
+        await upstream.ended()
+        upstream.end()
+        await self.ended_with(Reason.NOT_IMPLEMENTED, Reason.CLIENT_CLOSED)
+        levels = {e["reason"]: e["log_level"] for e in events if "reason" in e}
+        self.assertEqual(levels, {"not_implemented": LogLevel.warn, "client_closed": LogLevel.info})
 
 
 class TooManyTests(LoopbackCase):

@@ -3,11 +3,12 @@
 from twisted.internet.error import ConnectionDone
 
 from tests.flood import Flood, buffered, fill, slow_down
-from tests.peers import Peer, until
+from tests.peers import Peer, turn, until
 from tests.support import RAW, LoopbackCase, to_upstream
 from whatsproxy import relay as relay_module
+from whatsproxy.lingering import LingeringClose
 from whatsproxy.reason import Reason
-from whatsproxy.transport import LingeringClose
+from whatsproxy.relay import _UpstreamEnd
 
 MIB = 1 << 20
 
@@ -184,9 +185,28 @@ class ResetTests(RelayCase):
         await upstream.ended()
         client.reset()
         self.assertFalse(upstream.lost)
-        upstream.write(b"x" * MIB)  # how else could it be told
-        await upstream.gone()
+        self.patch(_UpstreamEnd, "linger", 0.05)
+        await until(lambda: upstream.write(b"x") or upstream.lost)  # how else could it be told
         await until(lambda: not self.proxy.ledger.live)
+
+    async def test_a_client_that_talks_while_it_reads_the_last(self) -> None:
+        """All was sent, and our FIN; then the upstream goes: nothing may destroy what is unread."""
+        client, upstream, relay = await self.joined(self.upstreams)
+        client.transport.pauseProducing()
+        upstream.write(b"z" * 256 * 1024)
+        upstream.end()
+        await until(lambda: relay._client.ended_ours)
+        upstream.reset()
+        await until(lambda: client.write(b".") or relay._upstream.gone)
+        for _ in range(20):
+            client.write(b"thanks")
+            await turn()
+        client.transport.resumeProducing()
+        await client.got(b"z" * 256 * 1024)
+        await client.ended()
+        self.assertFalse(client.lost)
+        client.end()
+        await self.ended_with(Reason.UPSTREAM_RESET)
 
     async def test_the_survivor_goes_on_sending(self) -> None:
         """It gets FIN and is drained: no reset destroys what it has not read yet."""

@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from tests.flood import Flood, fill, slow_down
 from tests.peers import Peer, settled, turn, until
 from tests.support import RAW, WHATSAPP, XMPP, LoopbackCase, to_upstream
+from whatsproxy.lingering import LINGER
 from whatsproxy.reason import Reason
 from whatsproxy.relay import IdleWatch, Relay
-from whatsproxy.transport import LINGER
 
 MIB = 1 << 20
 

@@ -151,7 +151,7 @@ class DrainTests(ServiceCase):
         for client in (silent, relayed, waiting):
             await client.gone()
         # The one that had been refused was over before, whatever it was waiting for.
-        self.assertEqual(self.drained()[-1], "drained: 1 connections finished, 3 cut")
+        self.assertEqual(self.drained()[-1], "drained: 0 connections finished, 4 cut")
 
     async def test_one_that_does_not_go(self) -> None:
         """The process ends without it, after CUT_LIMIT seconds."""

@@ -15,10 +15,10 @@ from tests.support import (
     LoopbackCase,
     make_settings,
 )
+from whatsproxy.lingering import LINGER
 from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.reason import Reason
 from whatsproxy.sniff import SNIFF_LIMIT, Kind
-from whatsproxy.transport import LINGER
 
 SNIFF = 10.0
 

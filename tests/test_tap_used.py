@@ -6,15 +6,30 @@ import sys
 import time
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import python_hello
 from tests.peers import LOOPBACK, FakeSocks, by_name, until
-from tests.support import WHATSAPP, LoopbackCase, keep_signal_handlers, log_lines, part_of
+from tests.support import (
+    WHATSAPP,
+    LoopbackCase,
+    keep_signal_handlers,
+    log_lines,
+    make_settings,
+    part_of,
+)
+from whatsproxy import factory as factory_module
 from whatsproxy import tap
+from whatsproxy.clienthello import ClientHello
+from whatsproxy.codecs import SocksProxy
+from whatsproxy.destination import Destination
+from whatsproxy.factory import ProxyFactory
 from whatsproxy.protocols.refused import UNRECOGNIZED_NAME
+from whatsproxy.route import Route
 from whatsproxy.service import ProxyService, StartupError
+from whatsproxy.sniff import Kind, Sniffed
 from whatsproxy.tap import Options, makeService, use_steady_time
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
@@ -118,6 +133,31 @@ class StartupTests(SynchronousTestCase):
             service.privilegedStartService()
         self.assertIs(sys.stderr, real)
         self.assertEqual(len([line for line in lines if line.startswith("cannot listen")]), 1)
+
+
+class SettingTests(SynchronousTestCase):
+    """What no option sets, and the file does."""
+
+    def test_allow_ports(self) -> None:
+        for ports, allowed in (((443,), True), ((80, 5222), False)):
+            factory = ProxyFactory(Clock(), make_settings(policy={"allow_ports": ports}))
+            hello = ClientHello("mmg.whatsapp.net", ())
+            route = factory._router.route(Sniffed(Kind.TLS, hello))
+            self.assertEqual(isinstance(route, Route), allowed, ports)
+
+    def test_the_operators_names_are_looked_up_apart(self) -> None:
+        settings = make_settings(
+            upstream={
+                "chat": (Destination("chat.test", 1),),
+                "xmpp": (Destination("xmpp.test", 1),),
+                "raw": (Destination("raw.test", 1),),
+            },
+            socks5={"proxies": (SocksProxy(Destination("socks.test", 1)),)},
+        )
+        made: list[list[str]] = []
+        self.patch(factory_module, "Resolver", lambda _, names: made.append(list(names)))
+        ProxyFactory(Clock(), settings)
+        self.assertEqual(made, [["chat.test", "xmpp.test", "raw.test", "socks.test"]])
 
 
 class TimeTests(SynchronousTestCase):

@@ -147,6 +147,14 @@ class GoneTests(WaitingCase):
         await until(lambda: not self.proxy.ledger.live or upstream.lost or upstream.eof)
         upstream.reset()
 
+    async def test_nothing_comes_after_an_abort(self) -> None:
+        """The transport is gone a moment later: no upstream may arrive in between."""
+        client, tunnel = await self.waiting()
+        tunnel.abort(Reason.SHUTDOWN)
+        self.assertEqual(self.upstream.cancelled, 1)
+        await client.gone()
+        await self.ended_with(Reason.SHUTDOWN)
+
     async def test_the_service_aborts(self) -> None:
         client, tunnel = await self.waiting()
         tunnel.abort(Reason.SHUTDOWN)

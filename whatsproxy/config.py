@@ -97,7 +97,7 @@ class UpstreamSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Socks5Settings:
-    """The way out. With a proxy listed nothing is resolved or dialled by this machine itself."""
+    """The way out. With a proxy listed this machine resolves and dials nothing but that server."""
 
     proxies: tuple[Proxy, ...] = _key(
         (),
@@ -235,8 +235,9 @@ def load(
 
 
 def _complaint(where: str, key: Key, shown: str, problem: str) -> ConfigError:
-    if key.codec.encode_masked is None:  # a URL with a password may stand where none belongs
-        shown, problem = (re.sub("//[^ ]*@", "//***@", text) for text in (shown, problem))
+    if key.codec.encode_masked is None and "@" in shown + problem:
+        # A URL with a password, perhaps, where none belongs.
+        shown, problem = "***", f"{key.codec.expects} expected, without user or password"
     return ConfigError(f"{where}: [{key.section}] {key.name} = {shown}: {problem}")
 
 

@@ -17,17 +17,25 @@ log = Logger()
 
 
 class Drain:
-    """The end of a service, in steps; ``done`` fires when no session is left."""
+    """The end of a service, in steps; ``done`` fires when no session and no listener is left.
 
-    def __init__(self, reactor: Any, ledger: Ledger, stop_listening: Callable[[], object]) -> None:
+    ``stop_listening`` closes the listeners, once; its Deferred says when they are closed.
+    """
+
+    def __init__(
+        self, reactor: Any, ledger: Ledger, stop_listening: Callable[[], "Deferred[Any]"]
+    ) -> None:
         self.done: Deferred[None] = Deferred()
         self._reactor = reactor
         self._ledger = ledger
         self._stop_listening = stop_listening
         self._timer: IDelayedCall | None = None
         self._patience = 0.0
-        self._waiting_for: int | None = None
+        self._waiting_for = 0
+        self._closing: Deferred[Any] | None = None
+        self._cut = 0
         self._cutting = False
+        self._over = False
 
     def start(self, lame_duck: float, patience: float) -> None:
         """Go on accepting for ``lame_duck`` seconds, then wait ``patience`` seconds."""
@@ -44,11 +52,12 @@ class Drain:
 
     def cut(self) -> None:
         """Wait no longer."""
-        if self._cutting or self.done.called:
+        if self._cutting or self._over:
             return
         self._cutting = True
         self._cancel_timer()
         self._close_the_door()
+        self._cut = len(self._ledger.live)
         for session in list(self._ledger.live):
             try:
                 if session.holder is not None:
@@ -65,19 +74,20 @@ class Drain:
         self._ledger.when_idle(self._finish)
 
     def _close_the_door(self) -> None:
-        self._stop_listening()
-        if self._waiting_for is None:
+        if self._closing is None:
             self._waiting_for = len(self._ledger.live)
+            self._closing = self._stop_listening()
 
     def _finish(self) -> None:
+        self._over = True
         self._cancel_timer()
-        cut = self._ledger.ends[Reason.SHUTDOWN] + len(self._ledger.live)
         log.info(
             "drained: {finished} connections finished, {cut} cut",
-            finished=(self._waiting_for or 0) - cut,
-            cut=cut,
+            finished=self._waiting_for - self._cut,
+            cut=self._cut,
         )
-        self.done.callback(None)
+        assert self._closing is not None
+        self._closing.addBoth(lambda _: self.done.callback(None))
 
     def _cancel_timer(self) -> None:
         self._ledger.when_idle(None)

@@ -10,9 +10,10 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.lingering import LINGER, LingeringClose
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
-from whatsproxy.transport import LINGER, LingeringClose, StreamProtocol, hand_over, tune
+from whatsproxy.transport import StreamProtocol, hand_over, tune
 
 _ORDERLY = (Reason.CLIENT_CLOSED, Reason.UPSTREAM_CLOSED)
 
@@ -23,7 +24,7 @@ class _End(StreamProtocol):
     this one does not read.
     """
 
-    __slots__ = ("eof", "gone", "other", "relay", "session")
+    __slots__ = ("ended_ours", "eof", "gone", "other", "relay", "session")
 
     #: Why the session ends when this end's peer closes first, and when it breaks off.
     ended: Reason
@@ -36,12 +37,17 @@ class _End(StreamProtocol):
         self.session = session
         self.other: _End
         self.eof = False
+        self.ended_ours = False
         self.gone = False
 
     def readConnectionLost(self) -> None:
         """The peer has sent all it will; tell the other side."""
         self.eof = True
         self.relay.half_closed(self)
+
+    def writeConnectionLost(self) -> None:
+        """Our direction to the peer has ended: the kernel has all that it was sent."""
+        self.ended_ours = True
 
     def connectionLost(self, reason: Failure) -> None:
         """Nothing is left of this end."""
@@ -64,9 +70,9 @@ class _End(StreamProtocol):
 class _ClientEnd(_End):
     __slots__ = ()
 
-    broken = Reason.CLIENT_RESET
-    linger = 30.0  # it may be slow, and what it reads is the answer; an upstream is neither
     ended = Reason.CLIENT_CLOSED
+    broken = Reason.CLIENT_RESET
+    linger = 30.0  # it may be slow, and what it reads is the answer
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what the client sent."""
@@ -77,8 +83,8 @@ class _ClientEnd(_End):
 class _UpstreamEnd(_End):
     __slots__ = ()
 
-    broken = Reason.UPSTREAM_RESET
     ended = Reason.UPSTREAM_CLOSED
+    broken = Reason.UPSTREAM_RESET
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what the upstream sent."""
@@ -193,6 +199,7 @@ class Relay:
                 linger=other.linger,
                 stalled=self._stalled,
                 peer_ended=other.eof,
+                we_ended=other.ended_ours,
             )
             hand_over(other, farewell)
 

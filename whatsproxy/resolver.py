@@ -99,6 +99,8 @@ class Resolver:
                 waiting.callback(answer)
 
     def _forget(self, name: str, waiting: "Deferred[list[str]]") -> None:
-        self._asked[name].remove(waiting)
-        if not self._asked[name] and name in self._queue:
+        others = self._asked.get(name, [])
+        if waiting in others:  # and is not just being answered
+            others.remove(waiting)
+        if not others and name in self._queue:
             del self._queue[name], self._asked[name]

@@ -188,8 +188,12 @@ class _Attempt:
         if protocol is None:  # the factory has changed its mind, as with any endpoint
             self._fail(CancelledError())
             return
+        try:
+            hand_over(self._handshake, protocol)
+        except Exception as e:
+            self._fail(e)
+            return
         self._end()
-        hand_over(self._handshake, protocol)
         del self._handshake, self._factory, self._proxy  # Twisted may keep us with the transport
         self._result.callback(protocol)
         if result:

@@ -199,7 +199,9 @@ def use_steady_time(reactor: Any) -> None:
 
     Delayed calls hold the time at which they are due, so there must be none yet.
     """
-    if not reactor.getDelayedCalls():
+    if reactor.getDelayedCalls():
+        log.warn("time is the wall clock's here: a step of it may cut or hold connections")
+    else:
         reactor.seconds = time.monotonic
 
 

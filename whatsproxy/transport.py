@@ -1,4 +1,4 @@
-"""What this program asks of a transport, how one changes hands, and how one is let go.
+"""What this program asks of a transport, and how one changes hands.
 
 The surface is :class:`StreamTransport` and nothing more, so that another transport than Twisted's
 can take its place by providing just this.
@@ -7,28 +7,20 @@ can take its place by providing just this.
 import contextlib
 import os
 import socket
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
-    IReactorTime,
     ITCPTransport,
 )
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
-
-#: Seconds that a parting peer is given to say goodbye too, once it was sent everything.
-LINGER = 5.0
-#: Bytes read and dropped meanwhile; after that the peer may wait.
-DROP_LIMIT = 256 * 1024
 
 # A peer that has vanished is found within six minutes, at a packet each four minutes of silence:
 # often enough for the usual NAT's memory, seldom enough for a phone's battery.
@@ -153,89 +145,6 @@ def tune(transport: Any, keepalive: bool) -> None:
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
-
-
-class LingeringClose(StreamProtocol):
-    """The last protocol of a connection that must not lose what is on its way.
-
-    It ends our direction once the transport's buffer is sent, then reads and drops what still comes
-    until the peer has ended too: closing with unread data would make the kernel reset the
-    connection and destroy what the peer has not read yet. Whoever goes on sending is not read for
-    ever: after DROP_LIMIT bytes it has to wait, and after ``linger`` seconds the connection closes.
-
-    ``flush`` is the time in seconds for the transport's buffer; when it is over the connection is
-    aborted and ``stalled`` called. ``linger`` is what the peer then gets to read what the kernel
-    holds for it. ``gone`` is called once, when nothing is left of the connection.
-    """
-
-    __slots__ = (
-        "_clock",
-        "_dropped",
-        "_flush",
-        "_gone",
-        "_linger",
-        "_peer_ended",
-        "_stalled",
-        "_timer",
-    )
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        gone: Callable[[], None],
-        *,
-        flush: float = LINGER,
-        linger: float = LINGER,
-        stalled: Callable[[], None] | None = None,
-        peer_ended: bool = False,
-    ) -> None:
-        self._clock = clock
-        self._gone = gone
-        self._flush = flush
-        self._linger = linger
-        self._stalled = stalled
-        self._peer_ended = peer_ended
-        self._dropped = 0
-        self._timer: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        """Begin to end."""
-        self._timer = self._clock.callLater(self._flush, self._stall)
-        if self._peer_ended:
-            self.transport.loseConnection()
-        else:
-            self.transport.resumeProducing()
-            self.transport.loseWriteConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Drop it, within reason."""
-        self._dropped += len(data)
-        if self._dropped > DROP_LIMIT:
-            self.transport.pauseProducing()
-
-    def writeConnectionLost(self) -> None:
-        """All is sent, FIN too; wait for the peer's, but not for ever."""
-        self._cancel_timer()
-        self._timer = self._clock.callLater(self._linger, self.transport.loseConnection)
-
-    def readConnectionLost(self) -> None:
-        """The peer has ended as well."""
-        self.transport.loseConnection()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Nothing is left."""
-        self._cancel_timer()
-        self._gone()
-
-    def _stall(self) -> None:
-        if self._stalled is not None:
-            self._stalled()
-        self.transport.abortConnection()
-
-    def _cancel_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
 
 def describe(address: IAddress) -> str:

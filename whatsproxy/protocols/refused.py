@@ -1,10 +1,11 @@
 """A connection that goes nowhere: a last word in the client's own language, and a clean end."""
 
+from whatsproxy.lingering import LingeringClose
 from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.sniff import Kind
-from whatsproxy.transport import LingeringClose, hand_over
+from whatsproxy.transport import hand_over
 
 #: TLS's fatal alert unrecognized_name (RFC 8446 6, RFC 6066 3) as a plaintext record.
 UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"

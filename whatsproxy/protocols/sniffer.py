@@ -52,6 +52,11 @@ class Sniffer(ClientProtocol):
         self._cancel_timer()
         self.session.close(self.reason or self._verdict())
 
+    def abort(self, reason: Reason) -> None:
+        """Decide nothing more, and let the client go at once."""
+        self._cancel_timer()
+        super().abort(reason)
+
     def _give_up(self, *, peer_ended: bool = False) -> None:
         self._cancel_timer()
         refused = Refused(self.proxy, self.session, self._verdict(), peer_ended=peer_ended)

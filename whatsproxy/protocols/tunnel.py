@@ -53,12 +53,20 @@ class Tunnel(ClientProtocol):
         """The client has said all; what it said still goes out."""
         self._ended = True
 
+    def abort(self, reason: Reason) -> None:
+        """Want no upstream any more, and let the client go at once."""
+        self._stop_connecting()
+        super().abort(reason)
+
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone before the upstream was there."""
+        self._stop_connecting()
+        self.session.close(self.reason or Reason.CLIENT_RESET, "no upstream reached yet")
+
+    def _stop_connecting(self) -> None:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
-        self.session.close(self.reason or Reason.CLIENT_RESET, "no upstream reached yet")
 
     def _reached(self, arrival: Arrival) -> None:
         self._connecting = None
