@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config_examples import EXAMPLES, Name, variable, whole_file
 from whatsproxy.config import KEYS, SECTIONS, Settings, load
+from whatsproxy.reason import Reason
 from whatsproxy.reference import (
     BEGIN,
     DOCUMENT,
@@ -17,6 +18,7 @@ from whatsproxy.reference import (
     FILE,
     annotated_file,
     effective,
+    reasons,
     tables,
     with_tables,
 )
@@ -44,6 +46,12 @@ class FilesTests(SynchronousTestCase):
         text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
         self.assertIn(tables(), text)
         self.assertEqual(with_tables(text), text)
+
+    def test_operations(self) -> None:
+        text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+        self.assertEqual(with_tables(text, reasons()), text)
+        for reason in Reason:
+            self.assertIn(f"| `{reason.value}` | {reason.text} |", text)
 
 
 class AnnotatedFileTests(SynchronousTestCase):

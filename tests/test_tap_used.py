@@ -145,6 +145,14 @@ class SettingTests(SynchronousTestCase):
             route = factory._router.route(Sniffed(Kind.TLS, hello))
             self.assertEqual(isinstance(route, Route), allowed, ports)
 
+    def test_configured_upstreams_are_allowed(self) -> None:
+        """A server name may name them, too: exactly them, with their port."""
+        for port, allowed in ((443, True), (5222, False)):
+            raw = (Destination("own.test", port),)
+            factory = ProxyFactory(Clock(), make_settings(upstream={"raw": raw}))
+            route = factory._router.route(Sniffed(Kind.TLS, ClientHello("own.test", ())))
+            self.assertEqual(isinstance(route, Route), allowed, port)
+
     def test_the_operators_names_are_looked_up_apart(self) -> None:
         settings = make_settings(
             upstream={

@@ -42,7 +42,7 @@ class Direct:
     """No proxy: this machine resolves and dials."""
 
 
-Proxy = SocksProxy | Direct
+Hop = SocksProxy | Direct
 SOCKS_PORT = 1080
 
 
@@ -233,7 +233,7 @@ def _decode_port(raw: object) -> int:
     return raw
 
 
-def decode_proxy(raw: object) -> Proxy:
+def decode_proxy(raw: object) -> Hop:
     """Parse ``direct`` or ``socks5://[user:password@]host[:port]``; socks5h is the same here."""
     text = _text(raw)
     if text == "direct":
@@ -254,7 +254,7 @@ def decode_proxy(raw: object) -> Proxy:
     return SocksProxy(server, credentials)
 
 
-def _encode_proxies(masked: bool) -> Callable[[Iterable[Proxy]], list[str]]:
+def _encode_proxies(masked: bool) -> Callable[[Iterable[Hop]], list[str]]:
     return lambda value: [p.url(masked) if isinstance(p, SocksProxy) else "direct" for p in value]
 
 

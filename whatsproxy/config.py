@@ -23,7 +23,7 @@ from whatsproxy.codecs import (
     PORTS,
     PROXIES,
     Codec,
-    Proxy,
+    Hop,
     choice,
     integer,
     seconds,
@@ -99,7 +99,7 @@ class UpstreamSettings:
 class Socks5Settings:
     """The way out. With a proxy listed this machine resolves and dials nothing but that server."""
 
-    proxies: tuple[Proxy, ...] = _key(
+    proxies: tuple[Hop, ...] = _key(
         (),
         PROXIES,
         "socks5://[user:password@]host[:port], percent-encoded; tried in order. "

@@ -8,6 +8,7 @@ from zope.interface import implementer
 
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.config import Settings
+from whatsproxy.destination import Destination
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.base import ClientProtocol
 from whatsproxy.protocols.refused import Refused
@@ -44,7 +45,11 @@ class ProxyFactory:
         self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
         self._silent_until = 0.0
         self._router = Router(
-            Policy(settings.policy.allow, settings.policy.allow_ports),
+            Policy(
+                settings.policy.allow,
+                settings.policy.allow_ports,
+                configured_upstreams(settings),
+            ),
             settings.upstream.chat,
             settings.upstream.xmpp,
             settings.upstream.raw,
@@ -82,10 +87,15 @@ class ProxyFactory:
         return Tunnel(self, session, route)
 
 
+def configured_upstreams(settings: Settings) -> tuple[Destination, ...]:
+    """Return all upstreams of the settings."""
+    upstream = settings.upstream
+    return (*upstream.chat, *(upstream.xmpp or ()), *(upstream.raw or ()))
+
+
 def configured_hosts(settings: Settings) -> list[str]:
     """Return the hosts that the operator named: no client's choice of names may delay them."""
-    upstream = settings.upstream
-    hosts = [d.host for d in (*upstream.chat, *(upstream.xmpp or ()), *(upstream.raw or ()))]
+    hosts = [destination.host for destination in configured_upstreams(settings)]
     hosts += [p.server.host for p in settings.socks5.proxies if isinstance(p, SocksProxy)]
     return hosts
 

@@ -15,16 +15,27 @@ def normalise_pattern(pattern: str) -> str:
 
 
 class Policy:
-    """The names and ports that clients may reach. ``*.x`` covers the names below x, not x."""
+    """The names and ports that clients may reach. ``*.x`` covers the names below x, not x.
 
-    def __init__(self, allow: Iterable[str], allow_ports: Iterable[int]) -> None:
+    ``configured`` are the operator's own upstreams: whoever names exactly one of them may.
+    """
+
+    def __init__(
+        self,
+        allow: Iterable[str],
+        allow_ports: Iterable[int],
+        configured: Iterable[Destination] = (),
+    ) -> None:
         patterns = [normalise_pattern(pattern) for pattern in allow]
         self._names = frozenset(p for p in patterns if not p.startswith("*."))
         self._parents = frozenset(p[2:] for p in patterns if p.startswith("*."))
         self._ports = frozenset(allow_ports)
+        self._configured = frozenset(configured)
 
     def permits(self, destination: Destination) -> bool:
         """May a client name this destination? Literal addresses never match a name."""
+        if destination in self._configured:
+            return True
         if destination.port not in self._ports or destination.is_address:
             return False
         return destination.host in self._names or self._below_allowed(destination.host)

@@ -1,7 +1,8 @@
 """The settings written down from the code: the annotated file, the reference, ``--check-config``.
 
 ``python -m whatsproxy.reference`` writes etc/whatsproxy.toml and the tables of
-docs/configuration.md below the current directory; a test compares both with the code.
+docs/configuration.md and docs/operations.md below the current directory; a test compares them all
+with the code.
 """
 
 import textwrap
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from whatsproxy.codecs import toml
 from whatsproxy.config import ENVIRONMENT_PREFIX, KEYS, SECTIONS, Settings
+from whatsproxy.reason import Reason
 
 FILE = Path("etc/whatsproxy.toml")
 DOCUMENT = Path("docs/configuration.md")
+OPERATIONS = Path("docs/operations.md")
 BEGIN, END = "<!-- written by make docs: begin -->\n", "<!-- written by make docs: end -->\n"
 _HEADER = """\
 # whatsproxy: every setting with its default. Delete what you do not change.
@@ -59,10 +62,19 @@ def tables() -> str:
     return "\n".join(lines)
 
 
-def with_tables(document: str) -> str:
-    """Return a document with the tables between the two markers."""
+def reasons() -> str:
+    """Return every reason for which a connection ends, as a Markdown table."""
+    rows = [
+        f"| `{reason.value}` | {reason.text} | {'warn' if reason.error else 'info'} |"
+        for reason in Reason
+    ]
+    return "\n".join(["| reason | | logged as |", "|---|---|---|", *rows, ""])
+
+
+def with_tables(document: str, written: str | None = None) -> str:
+    """Return a document with the tables, or what else is ``written``, between the two markers."""
     before, rest = document.split(BEGIN)
-    return before + BEGIN + "\n" + tables() + "\n" + END + rest.split(END)[1]
+    return before + BEGIN + "\n" + (written or tables()) + "\n" + END + rest.split(END)[1]
 
 
 def _assignment(settings: Settings, section: str, name: str) -> str:
@@ -72,4 +84,6 @@ def _assignment(settings: Settings, section: str, name: str) -> str:
 
 if __name__ == "__main__":
     FILE.write_text(annotated_file(), encoding="utf-8")
+    operations = with_tables(OPERATIONS.read_text(encoding="utf-8"), reasons())
+    OPERATIONS.write_text(operations, encoding="utf-8")
     DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")

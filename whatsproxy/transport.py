@@ -30,7 +30,7 @@ _KEEPALIVE_COUNT = 4
 
 
 class StreamTransport(Protocol):
-    """The whole of what a transport must be able to do."""
+    """The whole of what a transport must be able to do; on TCP :func:`tune` asks for more."""
 
     def write(self, data: bytes) -> None:
         """Send, or buffer and pause the registered producer."""
@@ -56,6 +56,9 @@ class StreamTransport(Protocol):
     def abortConnection(self) -> None:
         """Close at once (RST)."""
 
+    def getPeer(self) -> IAddress:
+        """Name the other side (for a SOCKS client's factory)."""
+
 
 @implementer(IProtocol, IHalfCloseableProtocol)
 class StreamProtocol:
@@ -63,7 +66,7 @@ class StreamProtocol:
 
     __slots__ = ("transport",)
 
-    transport: Any
+    transport: StreamTransport
 
     def makeConnection(self, transport: Any) -> None:
         """Take the transport."""
@@ -114,7 +117,7 @@ def hand_over(old: StreamProtocol, new: IProtocol, pending: bytes = b"") -> None
     ``old`` never hears of the connection's end: it has cancelled its timers before. ``new`` may
     close or hand over itself in ``connectionMade``; the bytes go to whoever holds it after that.
     """
-    transport = old.transport
+    transport: Any = old.transport  # who receives its data is Twisted's own matter
     # A ProtocolWrapper (TLS, haproxy:) passes its data to wrappedProtocol, not to protocol.
     if isinstance(transport, ProtocolWrapper):
         transport.wrappedProtocol = new

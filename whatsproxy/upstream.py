@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from whatsproxy import socks5
-from whatsproxy.codecs import Direct, Proxy, SocksProxy
+from whatsproxy.codecs import Direct, Hop, SocksProxy
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError, DirectEndpoint
 from whatsproxy.reason import Reason
@@ -72,7 +72,7 @@ def socks5_leg(reactor: Any, resolver: Resolver, proxy: SocksProxy) -> Leg:
     )
 
 
-def legs_of(reactor: Any, resolver: Resolver, proxies: Sequence[Proxy]) -> list[Leg]:
+def legs_of(reactor: Any, resolver: Resolver, proxies: Sequence[Hop]) -> list[Leg]:
     """Return the legs of ``socks5.proxies``; none listed means directly."""
     return [
         direct_leg(reactor, resolver)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.builders import INTROS
 from tests.integration.programs import (
     LOOPBACK,
     ROOT,
@@ -19,6 +20,7 @@ from tests.integration.programs import (
     sandboxed,
 )
 from tests.integration.proxy import ANY_PORT, Proxy, ProxyTestCase
+from tests.integration.traffic import ChatServer, client_noise_hello
 
 ACTIVATE = """
 import os, socket, sys
@@ -78,6 +80,25 @@ class RunningTests(ProxyTestCase):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
         self.ends_well(proxy)
+
+    def test_unix_socket(self) -> None:
+        """It carries a chat, and nothing of it is left behind, whatever else ends with it."""
+        server = ChatServer(self.background)
+        for lame_duck in (0, 0.2):
+            path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "socket"
+            file = self.write("unix.toml", f"timeouts.lame_duck = {lame_duck}")
+            proxy = self.twistd(
+                *("-c", file, "-l", f"unix:{path}", "-m", ""),
+                *("--chat", f"{LOOPBACK}:{server.port}"),
+            )
+            proxy.wait_for("listening on")
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(path))
+                connection.sendall(INTROS[0] + client_noise_hello(bytes(32)))
+                self.assertTrue(connection.recv(1))
+            self.ends_well(proxy)
+            self.assertEqual([], list(path.parent.iterdir()))
 
     def test_systemd_socket(self) -> None:
         """What systemd does for a socket unit: bind, and start the service with descriptor 3."""
