@@ -23,11 +23,16 @@ from whatsproxy.transport import StreamProtocol
 
 
 class SOCKSError(Exception):
-    """A connection through a SOCKS server failed; each reason is a subclass."""
+    """A connection through a SOCKS server failed; each reason is a subclass with its ``text``."""
+
+    text: ClassVar[str] = "the connection through the SOCKS server failed"
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class ProxyUnreachable(SOCKSError):
-    """There is no connection to the SOCKS server itself."""
+    """There is no connection to the SOCKS server itself; the cause tells why."""
 
     def __str__(self) -> str:
         return f"the SOCKS server cannot be reached: {self.__cause__}"
@@ -36,42 +41,37 @@ class ProxyUnreachable(SOCKSError):
 class NotSOCKS5(SOCKSError):
     """The server answers something else than SOCKS5."""
 
-    def __str__(self) -> str:
-        return "the server does not speak SOCKS5"
+    text = "the server does not speak SOCKS5"
 
 
 class ConnectionLostEarly(SOCKSError):
     """The server closed before it had answered."""
 
-    def __str__(self) -> str:
-        return "the SOCKS server closed the connection before it had answered"
+    text = "the SOCKS server closed the connection before it had answered"
 
 
 class NegotiationTimeout(SOCKSError):
     """The server did not answer in time."""
 
-    def __str__(self) -> str:
-        return "the SOCKS server did not answer in time"
+    text = "the SOCKS server did not answer in time"
 
 
 class NoAcceptableMethods(SOCKSError):
     """The server takes none of the authentication methods offered (RFC 1928 3)."""
 
-    def __str__(self) -> str:
-        return "the SOCKS server takes none of the methods offered; does it want a password?"
+    text = "the SOCKS server takes none of the methods offered; does it want a password?"
 
 
 class LoginAuthenticationFailed(SOCKSError):
     """The server refused the user name or the password (RFC 1929 2)."""
 
-    def __str__(self) -> str:
-        return "the SOCKS server refused the user name or the password"
+    text = "the SOCKS server refused the user name or the password"
 
 
 class ConnectionError(SOCKSError):  # the name is txsocksx's
     """The server could not or would not connect (RFC 1928 6); a subclass for each reply code."""
 
-    text: ClassVar[str] = "an unassigned reply code"
+    text = "an unassigned reply code"
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
