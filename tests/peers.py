@@ -69,7 +69,7 @@ class Peer(Protocol):
         if self.eof:
             self.close()
 
-    def connectionLost(self, reason: Failure = Failure(Exception("unused"))) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure) -> None:
         self.lost = reason
 
     def write(self, data: bytes) -> None:

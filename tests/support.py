@@ -156,7 +156,7 @@ class LoopbackCase(TestCase):
         """Return the relay that carries a client's session."""
         (relay,) = [
             session.holder
-            for session in self.factory.ledger.live  # type: ignore[union-attr]
+            for session in self.factory.ledger.live
             if isinstance(session.holder, Relay)
             and session.holder._client.transport.getPeer() == client.transport.getHost()
         ]

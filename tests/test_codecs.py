@@ -88,7 +88,7 @@ class MisplacedTests(SynchronousTestCase):
                 {"options": {("metrics", "listen"): text}},
             ):
                 with self.assertRaises(ConfigError) as caught:
-                    load(**sources)  # type: ignore[arg-type]
+                    load(**sources)
                 for part in ("s3", "cret"):
                     self.assertNotIn(part, str(caught.exception))
 

@@ -35,7 +35,7 @@ class LingeringCloseTests(SynchronousTestCase):
         self.clock = Clock()
         self.told: list[str] = []
         self.transport = Transport()
-        farewell = LingeringClose(self.clock, lambda: self.told.append("gone"), **options)  # type: ignore[arg-type]
+        farewell = LingeringClose(self.clock, lambda: self.told.append("gone"), **options)
         farewell.makeConnection(self.transport)
         return farewell
 

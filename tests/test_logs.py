@@ -157,7 +157,7 @@ class ObserverTests(SynchronousTestCase):
 
     def writer(self, line: Callable[[LogEvent], str] = text_line) -> LineObserver:
         writer = LineObserver(self.path, line)
-        self.addCleanup(lambda: writer._file.close())  # noqa: PLW0108  # the file of then
+        self.addCleanup(lambda: writer._file.close())  # noqa: PLW0108  # the file of then, not of now
         return writer
 
     def messages(self, path: str) -> list[str]:

@@ -173,7 +173,7 @@ class TooManyTests(LoopbackCase):
         self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
         self.assertIn("51 connections rejected so far", lines[-1])
         self.assertEqual(len(lines), 2)
-        sniffer.session.close(Reason.NO_DATA)  # type: ignore[union-attr]
+        sniffer.session.close(Reason.NO_DATA)
 
     async def test_max_connections(self) -> None:
         """One more is closed at once and counted; those inside notice nothing; then one fits."""

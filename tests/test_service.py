@@ -140,7 +140,7 @@ class DrainTests(ServiceCase):
         relayed, _, _ = await self.joined(self.upstreams, WHATSAPP)
         refused = await self.client(b"GET / HTTP/1.1\r\n\r\n")
         await refused.ended()
-        service.factory.upstream.connect = lambda _: Deferred()  # type: ignore[method-assign]
+        service.factory.upstream.connect = lambda _: Deferred()
         waiting = await self.client(WHATSAPP)
         await until(lambda: sum(s.kind is not None for s in service.factory.ledger.live) == 3)
         done = service.drain()

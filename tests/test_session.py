@@ -46,7 +46,7 @@ class SessionTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         session = self.ledger.open()
-        session.holder = object()  # type: ignore[assignment]
+        session.holder = object()
         session.close(Reason.IDLE)
         self.assertEqual(self.ledger.live, set())
         self.assertTrue(session.closed)

@@ -194,7 +194,7 @@ class DescriptorTests(TapCase):
         for part in ("468", "27500 connections x 2 descriptors + 64", "55064", "1000"):
             self.assertIn(part, warning)
         lines = log_lines(self)
-        options.parent = FOREGROUND  # type: ignore[assignment]
+        options.parent = FOREGROUND
         proxy = part_of(makeService(options), ProxyService)
         self.assertEqual(proxy.factory.settings.server.max_connections, 468)
         self.assertEqual(len([line for line in lines if "lowered to 468" in line]), 1)
@@ -221,7 +221,7 @@ class ObserverTests(TapCase):
         """Return the observer that a service gives to its application."""
         self.lines = log_lines(self)
         options = self.parse(*arguments)
-        options.parent = twistd  # type: ignore[assignment]
+        options.parent = twistd
         application = Application("whatsproxy")
         makeService(options).setServiceParent(application)
         return application.getComponent(ILogObserver, None)
@@ -260,7 +260,7 @@ class ObserverTests(TapCase):
         """SIGUSR1 reopens our log, and is left to twistd where the log is twistd's."""
         for twistd, ours in ((FOREGROUND, True), ({"logfile": "x", **FOREGROUND}, False)):
             options = self.parse()
-            options.parent = twistd  # type: ignore[assignment]
+            options.parent = twistd
             signals = part_of(makeService(options), SignalService)
             self.assertEqual(signals._reopen_log is not None, ours)
 

@@ -41,7 +41,7 @@ def make(case: SynchronousTestCase, *arguments: str) -> Any:
     case.patch(tap, "use_steady_time", lambda _: None)  # of the reactor that runs the tests
     options = Options()
     options.parseOptions([*arguments, "--log-level", "debug"])
-    options.parent = {"nodaemon": True}  # type: ignore[assignment]
+    options.parent = {"nodaemon": True}
     return makeService(options)
 
 

@@ -187,7 +187,7 @@ class SiteTests(WebTestCase):
                 self.assertIn(self.ask(path, method).status, (405, 501), (method, path))
 
     def test_an_error_shows_no_traceback(self) -> None:
-        self.ledger.live = None  # type: ignore[assignment]
+        self.ledger.live = None
         answer = self.ask("/metrics")
         self.assertEqual(answer.status, 500)
         self.assertNotIn("Traceback", answer.body)

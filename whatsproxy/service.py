@@ -69,7 +69,7 @@ class ProxyService(Service):
         except StartupError:
             # The reactor, which would do it, is not going to run; a unix socket would stay behind.
             for port in self._ports:
-                port.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
+                port.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]  # all have
             raise
 
     def startService(self) -> None:

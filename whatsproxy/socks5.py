@@ -130,7 +130,7 @@ def _hang_up(protocol: Any) -> None:
 def _reactor_or(reactor: IReactorTime | None) -> IReactorTime:
     if reactor is not None:
         return reactor
-    from twisted.internet import reactor as installed  # noqa: TID251
+    from twisted.internet import reactor as installed  # noqa: TID251  # nobody named another
 
     return installed
 

@@ -179,7 +179,7 @@ class WholeService(MultiService):
 
 def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     """Make the service. ``twistd`` holds the options of twistd itself."""
-    from twisted.internet import reactor  # noqa: TID251
+    from twisted.internet import reactor  # noqa: TID251  # twistd has installed it by now
 
     use_steady_time(reactor)
     # Twisted keeps what is logged before twistd has begun to log.

@@ -15,7 +15,7 @@ from typing import Any
 import slixmpp
 
 
-class Client(slixmpp.ClientXMPP):  # type: ignore[misc]
+class Client(slixmpp.ClientXMPP):
     """One account, one conversation."""
 
     def __init__(self, jid: str, password: str, other: str) -> None:
