@@ -14,12 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.peers import LOOPBACK, Listener, Peer, reactor, until
 from whatsproxy.codecs import Direct, SocksProxy
-from whatsproxy.config import Settings
 from whatsproxy.destination import Destination
 from whatsproxy.factory import ProxyFactory
 from whatsproxy.reason import Reason
 from whatsproxy.relay import Relay
 from whatsproxy.resolver import Resolver
+from whatsproxy.settings import Settings
 from whatsproxy.transport import SingleProtocolFactory
 from whatsproxy.upstream import Arrival, Upstream, legs_of
 

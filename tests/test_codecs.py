@@ -15,9 +15,10 @@ from whatsproxy.codecs import (
     seconds,
     toml,
 )
-from whatsproxy.config import ConfigError, Settings, load
+from whatsproxy.config import ConfigError, load
 from whatsproxy.destination import Destination
 from whatsproxy.reference import effective
+from whatsproxy.settings import Settings
 
 #: Two words, so that a password cut at a comma is noticed whichever half is shown.
 SECRETS = ("hunter2", "s3cret")

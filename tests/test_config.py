@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config_examples import BAD, BAD_TEXT, EXAMPLES, Name, variable, whole_file
-from whatsproxy.config import (
-    KEYS,
-    SECTIONS,
-    ConfigError,
-    Loaded,
-    Settings,
-    absolute_output,
-    load,
-)
+from whatsproxy.config import KEYS, SECTIONS, ConfigError, Loaded, absolute_output, load
+from whatsproxy.settings import Settings
 
 
 def value_of(loaded: Loaded, section: str, name: str) -> object:

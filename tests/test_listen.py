@@ -16,7 +16,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.peers import LOOPBACK, reactor
 from tests.support import LoopbackCase, log_lines, make_settings
 from whatsproxy import service as service_module
-from whatsproxy.config import ServerSettings
 from whatsproxy.service import (
     ProxyService,
     StartupError,
@@ -24,6 +23,7 @@ from whatsproxy.service import (
     endpoint_of,
     listen_descriptions,
 )
+from whatsproxy.settings import ServerSettings
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from whatsproxy.config import LoggingSettings
 from whatsproxy.logs import LineObserver, escape, json_line, observer_of, text_line
+from whatsproxy.settings import LoggingSettings
 
 #: 2001-09-09T01:46:40.125Z
 TIME = 1_000_000_000.125

@@ -3,9 +3,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import host_names
-from whatsproxy.config import PolicySettings
 from whatsproxy.destination import Destination, DestinationError
 from whatsproxy.policy import Policy, normalise_pattern
+from whatsproxy.settings import PolicySettings
 
 POLICY = Policy(["whatsapp.net", "*.Whatsapp.NET.", "*.fbcdn.net", "faß.de"], [443, 5222])
 

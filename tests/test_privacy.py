@@ -41,7 +41,7 @@ class PrivacyTests(LoopbackCase):
         await self.ended_with(
             Reason.CLIENT_CLOSED,
             Reason.CLIENT_RESET,
-            Reason.NOT_IMPLEMENTED,
+            Reason.CLIENT_CLOSED,
             Reason.REFUSED_NAME,
             Reason.UNDETECTED,
         )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config_examples import EXAMPLES, Name, variable, whole_file
-from whatsproxy.config import KEYS, SECTIONS, Settings, load
+from whatsproxy.config import KEYS, SECTIONS, load
 from whatsproxy.reason import Reason
 from whatsproxy.reference import (
     BEGIN,
@@ -22,6 +22,7 @@ from whatsproxy.reference import (
     tables,
     with_tables,
 )
+from whatsproxy.settings import Settings
 
 #: trial changes the directory; the files are found beside the tests.
 ROOT = Path(__file__).parent.parent

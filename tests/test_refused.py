@@ -9,8 +9,6 @@ from tests.builders import python_hello
 from tests.flood import Flood
 from tests.peers import Peer, settled, until
 from tests.support import (
-    CONNECT,
-    HTTP,
     RAW,
     WHATSAPP,
     XMPP,
@@ -25,6 +23,8 @@ from whatsproxy.lingering import DROP_LIMIT, LINGER
 from whatsproxy.reason import Reason
 
 ALERT = b"\x15\x03\x03\x00\x02\x02\x70"
+#: What is refused with a last word: TLS to a name that is not allowed.
+REFUSED = python_hello("example.com")
 
 
 class RefusedCase(LoopbackCase):
@@ -55,17 +55,6 @@ class LastWordTests(RefusedCase):
             self.assertEqual(await self.last_word(python_hello(name)), ALERT)
         await self.ended_with(*[Reason.REFUSED_NAME] * 3)
 
-    async def test_http(self) -> None:
-        """501, and a text whose length is right."""
-        for first in (HTTP, CONNECT):
-            head, _, body = (await self.last_word(first)).partition(b"\r\n\r\n")
-            status, *fields = head.split(b"\r\n")
-            self.assertEqual(status, b"HTTP/1.1 501 Not Implemented")
-            self.assertIn(b"Content-Length: %d" % len(body), fields)
-            self.assertIn(b"Connection: close", fields)
-            self.assertIn(b"HTTP", body)
-        await self.ended_with(Reason.NOT_IMPLEMENTED, Reason.NOT_IMPLEMENTED)
-
     async def test_raw_and_xmpp(self) -> None:
         """Turned off: not a word."""
         self.assertEqual(await self.last_word(RAW), b"")
@@ -80,37 +69,37 @@ class LastWordTests(RefusedCase):
 
     async def test_it_arrives_whatever_is_still_sent(self) -> None:
         """A client in the middle of a message gets to read the answer: no reset."""
-        client = await self.client(HTTP + b"x" * (DROP_LIMIT // 4))
+        client = await self.client(REFUSED + b"x" * (DROP_LIMIT // 4))
         await client.ended()
         client.write(b"x" * (DROP_LIMIT // 2))
         client.end()
         self.assertTrue((await client.gone()).check(ConnectionDone))
-        self.assertTrue(client.received.startswith(b"HTTP/1.1 501 "))
-        await self.ended_with(Reason.NOT_IMPLEMENTED)
+        self.assertTrue(client.received == ALERT)
+        await self.ended_with(Reason.REFUSED_NAME)
 
     async def test_it_is_not_drained_for_ever(self) -> None:
         """Who goes on sending has to wait after DROP_LIMIT bytes, and is closed after LINGER."""
-        client = await self.client(HTTP)
+        client = await self.client(REFUSED)
         await client.ended()
-        self.assertTrue(client.received.startswith(b"HTTP/1.1 501 "))
+        self.assertTrue(client.received == ALERT)
         flood = Flood(client, 64 << 20)
         sent = await settled(lambda: flood.sent)
         self.assertLess(sent, 32 << 20)
         self.assertEqual(len(self.proxy.ledger.live), 1)
         self.clock.advance(LINGER)
-        await self.ended_with(Reason.NOT_IMPLEMENTED)
+        await self.ended_with(Reason.REFUSED_NAME)
 
     async def test_the_client_has_ended_already(self) -> None:
-        client = await self.client(HTTP)
+        client = await self.client(REFUSED)
         client.end()
         await client.gone()
-        self.assertTrue(client.received.startswith(b"HTTP/1.1 501 "))
-        await self.ended_with(Reason.NOT_IMPLEMENTED)
+        self.assertTrue(client.received == ALERT)
+        await self.ended_with(Reason.REFUSED_NAME)
 
 
 class LingerTests(RefusedCase):
     async def refused(self) -> Peer:
-        client = await self.client(HTTP)
+        client = await self.client(REFUSED)
         await client.ended()
         return client
 
@@ -122,13 +111,13 @@ class LingerTests(RefusedCase):
             client.write(b"and another thing")
         self.assertEqual(len(self.proxy.ledger.live), 1)
         self.clock.advance(0.05)
-        await self.ended_with(Reason.NOT_IMPLEMENTED)
+        await self.ended_with(Reason.REFUSED_NAME)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_a_client_that_breaks_off(self) -> None:
         client = await self.refused()
         client.reset()
-        await self.ended_with(Reason.NOT_IMPLEMENTED)
+        await self.ended_with(Reason.REFUSED_NAME)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_the_service_aborts(self) -> None:
@@ -137,7 +126,7 @@ class LingerTests(RefusedCase):
         (session,) = self.proxy.ledger.live
         assert session.holder is not None
         session.holder.abort(Reason.SHUTDOWN)
-        await self.ended_with(Reason.NOT_IMPLEMENTED)
+        await self.ended_with(Reason.REFUSED_NAME)
 
 
 class LevelTests(LoopbackCase):
@@ -148,14 +137,14 @@ class LevelTests(LoopbackCase):
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
         upstreams = self.listen()
         self.start_proxy(to_upstream(upstreams.port))
-        (await self.client(HTTP)).end()
+        (await self.client(REFUSED)).end()
         client, upstream, _ = await self.joined(upstreams, WHATSAPP)
         client.end()
         await upstream.ended()
         upstream.end()
-        await self.ended_with(Reason.NOT_IMPLEMENTED, Reason.CLIENT_CLOSED)
+        await self.ended_with(Reason.REFUSED_NAME, Reason.CLIENT_CLOSED)
         levels = {e["reason"]: e["log_level"] for e in events if "reason" in e}
-        self.assertEqual(levels, {"not_implemented": LogLevel.warn, "client_closed": LogLevel.info})
+        self.assertEqual(levels, {"refused_name": LogLevel.warn, "client_closed": LogLevel.info})
 
 
 class TooManyTests(LoopbackCase):

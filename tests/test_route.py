@@ -4,11 +4,12 @@ from whatsproxy.clienthello import ClientHello
 from whatsproxy.destination import Destination
 from whatsproxy.policy import Policy
 from whatsproxy.reason import Reason
-from whatsproxy.route import Refusal, Route, Router
+from whatsproxy.route import EachRequest, Refusal, Route, Router
 from whatsproxy.sniff import Kind, Sniffed
 
 CHAT = (Destination("chat.example", 5222), Destination("chat.example", 443))
 XMPP = (Destination("jabber.example", 5222),)
+ORIGIN_FORM = Sniffed(Kind.HTTP, origin_form=True)
 RAW = (Destination("raw.example", 9),)
 POLICY = Policy(["*.whatsapp.net", "wa.me"], [443])
 
@@ -40,11 +41,26 @@ class FixedTests(SynchronousTestCase):
         for kind in (Kind.WHATSAPP, Kind.XMPP, Kind.RAW):
             self.assertIsInstance(router.route(Sniffed(kind)), Route)
 
-    def test_http_is_not_carried_yet(self) -> None:
+    def test_each_http_request_has_its_own_route(self) -> None:
+        for sniffed in (Sniffed(Kind.HTTP), Sniffed(Kind.CONNECT), ORIGIN_FORM):
+            self.assertEqual(Router(POLICY, CHAT).route(sniffed), EachRequest())
+
+    def test_a_web_server_gets_what_is_meant_for_one(self) -> None:
+        web = Destination("127.0.0.1", 8080)
+        router = Router(POLICY, CHAT, web=web)
+        self.assertEqual(router.route(ORIGIN_FORM), Route((web,)))
         for kind in (Kind.HTTP, Kind.CONNECT):
-            self.assertEqual(
-                Router(POLICY, CHAT).route(Sniffed(kind)), Refusal(Reason.NOT_IMPLEMENTED)
-            )
+            self.assertEqual(router.route(Sniffed(kind)), EachRequest())
+
+    def test_a_request_goes_where_the_policy_allows(self) -> None:
+        router = Router(POLICY, CHAT)
+        allowed = Destination("mmg.whatsapp.net", 443)
+        self.assertEqual(router.route_to(allowed), Route((allowed,)))
+        for host, port in (("mmg.whatsapp.net", 25), ("example.org", 443), ("127.0.0.1", 443)):
+            refusal = router.route_to(Destination(host, port))
+            assert isinstance(refusal, Refusal)
+            self.assertEqual(refusal.reason, Reason.REFUSED_NAME)
+            self.assertIn(f"does not allow {host}:{port}", refusal.detail)
 
 
 class TlsTests(SynchronousTestCase):

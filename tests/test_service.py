@@ -7,6 +7,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
+from tests.builders import python_hello
 from tests.peers import LOOPBACK, Listener, reactor, until
 from tests.support import WHATSAPP, LoopbackCase, log_lines, to_upstream
 from whatsproxy.drain import CUT_LIMIT
@@ -138,7 +139,7 @@ class DrainTests(ServiceCase):
         service = self.start(timeouts={"shutdown": 4.0})
         silent = await self.client()
         relayed, _, _ = await self.joined(self.upstreams, WHATSAPP)
-        refused = await self.client(b"GET / HTTP/1.1\r\n\r\n")
+        refused = await self.client(python_hello("example.com"))
         await refused.ended()
         service.factory.upstream.connect = lambda _: Deferred()
         waiting = await self.client(WHATSAPP)
@@ -157,8 +158,11 @@ class DrainTests(ServiceCase):
         """The process ends without it, after CUT_LIMIT seconds."""
 
         class Stubborn:
-            def abort(self, reason: Reason) -> None:
+            def drain(self) -> None:
                 raise RuntimeError("a bug")
+
+            def abort(self, reason: Reason) -> None:
+                raise RuntimeError("another")
 
         service = self.start()
         await self.joined(self.upstreams, WHATSAPP)
@@ -171,7 +175,7 @@ class DrainTests(ServiceCase):
         self.clock.advance(0.1)
         await done
         self.assertEqual(self.drained()[-1], "drained: 0 connections finished, 1 cut")
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     async def test_a_second_call_cuts(self) -> None:
         for lame_duck in (0.0, 60.0):

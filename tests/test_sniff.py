@@ -14,9 +14,9 @@ ED = b"ED\x00\x01"
 class KindsTests(SynchronousTestCase):
     """Each opening, its kind, and how many of its bytes decide: never one more is waited for."""
 
-    def check(self, opening: bytes, kind: Kind, size: int) -> None:
+    def check(self, opening: bytes, kind: Kind, size: int, *, origin_form: bool = False) -> None:
         answer = b.check_prefix_law(self, sniff, opening)
-        self.assertEqual(answer, Sniffed(kind), opening)
+        self.assertEqual(answer, Sniffed(kind, origin_form=origin_form), opening)
         self.assertEqual(b.decided_at(sniff, opening), size, opening)
 
     def test_whatsapp(self) -> None:
@@ -31,7 +31,7 @@ class KindsTests(SynchronousTestCase):
             self.check(opening, Kind.WHATSAPP, 7 + size + 2)
 
     def test_nearly_whatsapp(self) -> None:
-        self.check(b"WATCH /x HTTP/1.1\r\n", Kind.HTTP, 7)
+        self.check(b"WATCH /x HTTP/1.1\r\n", Kind.HTTP, 7, origin_form=True)
         self.check(b"WA\x06\x20", Kind.RAW, 4)
         self.check(b"WA\x20\x06", Kind.RAW, 4)
         self.check(b"wa\x06\x02", Kind.RAW, 3)
@@ -39,7 +39,7 @@ class KindsTests(SynchronousTestCase):
         self.check(b"\x57\xc1\x06\x02", Kind.RAW, 2)
         self.check(b"ED\x00\x02\x00\x00\x00WA\x06\x02", Kind.RAW, 4)
         self.check(b"ED\x01\x01", Kind.RAW, 3)
-        self.check(b"EDIT /x", Kind.HTTP, 6)
+        self.check(b"EDIT /x", Kind.HTTP, 6, origin_form=True)
         self.check(ED + b.vector(3, b"blob") + b"WB", Kind.RAW, 13)
         self.check(ED + b.vector(3, b"blob") + b"ED", Kind.RAW, 12)
 
@@ -70,15 +70,22 @@ class KindsTests(SynchronousTestCase):
             (b"M-SEARCH * HTTP/1.1\r\n", 11),
             (b"OPTIONS * HTTP/1.1\r\n", 10),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 6),
-            (b"GET http://example.org/ HTTP/1.1\r\n", 11),
-            (b"GET HTTPS://example.org/ HTTP/1.1\r\n", 12),
             (b"get /", 5),
             (b"!#$%&'*+-.^_`|~ /", 17),
             (b"CONNECT / HTTP/1.1", 9),
             (b"A" * 32 + b" /", 34),
+        ):
+            self.check(opening, Kind.HTTP, size, origin_form=True)
+            self.check(b"\r\n" + opening, Kind.HTTP, 2 + size, origin_form=True)
+
+    def test_http_for_a_proxy(self) -> None:
+        for opening, size in (
+            (b"GET http://example.org/ HTTP/1.1\r\n", 11),
+            (b"GET HTTPS://example.org/ HTTP/1.1\r\n", 12),
             (b"GET " + b"s" * 32 + b"://", 39),
         ):
             self.check(opening, Kind.HTTP, size)
+            self.check(b"\r\n" + opening, Kind.HTTP, 2 + size)
 
     def test_connect(self) -> None:
         for target in (b"example.org:443", b"[::1]:443", b"1.2.3.4:5222", b"_x.y:1"):
@@ -87,6 +94,8 @@ class KindsTests(SynchronousTestCase):
     def test_nearly_http(self) -> None:
         for opening, size in (
             (b"GETAWAY\r\n", 8),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n", 5),
+            (b"\rGET / HTTP/1.1\r\n", 2),
             (b"GET\r\n", 4),
             (b"GET  / HTTP/1.1\r\n", 5),
             (b"GET\t/ HTTP/1.1\r\n", 4),

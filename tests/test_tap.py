@@ -13,9 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import log_lines, part_of
 from whatsproxy import tap
 from whatsproxy.codecs import SocksProxy
-from whatsproxy.config import FILE_VARIABLE, Settings
+from whatsproxy.config import FILE_VARIABLE
 from whatsproxy.destination import Destination
 from whatsproxy.service import ProxyService
+from whatsproxy.settings import Settings
 from whatsproxy.signals import SignalService
 from whatsproxy.tap import Options, make_application, makeService
 

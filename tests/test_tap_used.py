@@ -142,7 +142,7 @@ class SettingTests(SynchronousTestCase):
         for ports, allowed in (((443,), True), ((80, 5222), False)):
             factory = ProxyFactory(Clock(), make_settings(policy={"allow_ports": ports}))
             hello = ClientHello("mmg.whatsapp.net", ())
-            route = factory._router.route(Sniffed(Kind.TLS, hello))
+            route = factory.router.route(Sniffed(Kind.TLS, hello))
             self.assertEqual(isinstance(route, Route), allowed, ports)
 
     def test_configured_upstreams_are_allowed(self) -> None:
@@ -150,7 +150,7 @@ class SettingTests(SynchronousTestCase):
         for port, allowed in ((443, True), (5222, False)):
             raw = (Destination("own.test", port),)
             factory = ProxyFactory(Clock(), make_settings(upstream={"raw": raw}))
-            route = factory._router.route(Sniffed(Kind.TLS, ClientHello("own.test", ())))
+            route = factory.router.route(Sniffed(Kind.TLS, ClientHello("own.test", ())))
             self.assertEqual(isinstance(route, Route), allowed, port)
 
     def test_the_operators_names_are_looked_up_apart(self) -> None:

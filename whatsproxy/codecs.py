@@ -72,6 +72,9 @@ _UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 def toml(value: object) -> str:
     """Return a value of a configuration file as TOML (JSON's strings are TOML's)."""
+    if isinstance(value, dict):
+        pairs = [f"{toml(key)} = {toml(item)}" for key, item in value.items()]
+        return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml(item) for item in value)}]"
     if isinstance(value, str):
@@ -86,13 +89,15 @@ def toml(value: object) -> str:
     return str(value)
 
 
-def _list_of(
+def list_of(
     expects: str,
     one: Callable[[object], Any],
     *,
     empty: bool = True,
     from_item: Callable[[str], object] = str,
 ) -> Codec:
+    """Return the codec of a list, each item of which ``one`` decodes."""
+
     def decode(raw: object) -> tuple[Any, ...]:
         if not isinstance(raw, list | tuple):
             raise ValueError(f"a list is expected: {expects}")
@@ -120,7 +125,8 @@ def _plain(item: object) -> object:
     return str(item) if isinstance(item, Destination) else item
 
 
-def _text(raw: object) -> str:
+def text_of(raw: object) -> str:
+    """Insist on a string."""
     if not isinstance(raw, str):
         raise ValueError("a string is expected")
     return raw
@@ -174,7 +180,7 @@ def choice(*choices: str) -> Codec:
 
 
 def _decode_output(raw: object) -> str:
-    text = _text(raw)
+    text = text_of(raw)
     if not text or "\0" in text:
         raise ValueError("stdout, stderr or the path of a file is expected")
     return text
@@ -182,7 +188,7 @@ def _decode_output(raw: object) -> str:
 
 def _decode_endpoint(raw: object) -> str:
     """Check what Twisted does not: that the port of a TCP endpoint is one."""
-    text = _text(raw)
+    text = text_of(raw)
     if not text.strip():
         raise ValueError("an endpoint description such as tcp6:8443 is expected")
     kind, _, rest = text.partition(":")
@@ -201,7 +207,7 @@ def _decode_endpoint(raw: object) -> str:
 
 def _decode_address(raw: object) -> Destination:
     try:
-        return parse_destination(_text(raw))
+        return parse_destination(text_of(raw))
     except DestinationError as e:
         raise ValueError(f"{e}; g.whatsapp.net:5222 would be right") from None
 
@@ -222,7 +228,7 @@ def _optional(codec: Codec) -> Codec:
 
 def _decode_pattern(raw: object) -> str:
     try:
-        return normalise_pattern(_text(raw))
+        return normalise_pattern(text_of(raw))
     except DestinationError as e:
         raise ValueError(f"{e}; whatsapp.net or *.whatsapp.net would be right") from None
 
@@ -235,7 +241,7 @@ def _decode_port(raw: object) -> int:
 
 def decode_proxy(raw: object) -> Hop:
     """Parse ``direct`` or ``socks5://[user:password@]host[:port]``; socks5h is the same here."""
-    text = _text(raw)
+    text = text_of(raw)
     if text == "direct":
         return Direct()
     found = re.fullmatch(r"socks5h?://(?:([^@/]*)@)?([^@/]+)/?", text)
@@ -259,20 +265,25 @@ def _encode_proxies(masked: bool) -> Callable[[Iterable[Hop]], list[str]]:
 
 
 def _proxies() -> Codec:
-    plain = _list_of("socks5:// URLs or direct", decode_proxy)
+    plain = list_of("socks5:// URLs or direct", decode_proxy)
     return Codec(
         plain.expects, plain.decode, _encode_proxies(False), plain.from_text, _encode_proxies(True)
     )
 
 
 OUTPUT = Codec("stdout, stderr or a path", _decode_output)
-ENDPOINTS = _list_of("endpoint descriptions", _decode_endpoint, empty=False)
+ENDPOINTS = list_of("endpoint descriptions", _decode_endpoint, empty=False)
 ENDPOINT = Codec(
     "an endpoint description, or nothing",
     lambda raw: "" if raw == "" else _decode_endpoint(raw),
 )
-ADDRESSES = _list_of("host:port", _decode_address, empty=False)
-OPTIONAL_ADDRESSES = _optional(_list_of("host:port", _decode_address))
-ALLOW = _list_of("names", _decode_pattern)
-PORTS = _list_of("ports", _decode_port, from_item=_number_or_text)
+ADDRESSES = list_of("host:port", _decode_address, empty=False)
+OPTIONAL_ADDRESS = Codec(
+    "host:port, or nothing",
+    lambda raw: None if raw == "" else _decode_address(raw),
+    encode=lambda value: "" if value is None else str(value),
+)
+OPTIONAL_ADDRESSES = _optional(list_of("host:port", _decode_address))
+ALLOW = list_of("names", _decode_pattern)
+PORTS = list_of("ports", _decode_port, from_item=_number_or_text)
 PROXIES = _proxies()

@@ -1,9 +1,7 @@
-"""The settings: what they are, their defaults, and where they may come from.
+"""Where the settings may come from: defaults < file < environment < command line.
 
-Defaults < file (TOML) < environment (``WHATSPROXY_<SECTION>_<KEY>``) < command line. A key is
-described once, in the dataclasses below: its default, its codec, and the comment that the reference
-and the annotated configuration file show. Every error says where the value stands, what it is, and
-what would be right.
+The file is TOML, a variable of the environment is ``WHATSPROXY_<SECTION>_<KEY>``. Every error says
+where the value stands, what it is, and what would be right.
 """
 
 import dataclasses
@@ -13,23 +11,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from whatsproxy.codecs import (
-    ADDRESSES,
-    ALLOW,
-    ENDPOINT,
-    ENDPOINTS,
-    OPTIONAL_ADDRESSES,
-    OUTPUT,
-    PORTS,
-    PROXIES,
-    Codec,
-    Hop,
-    choice,
-    integer,
-    seconds,
-    toml,
-)
-from whatsproxy.destination import Destination
+from whatsproxy.codecs import Codec, toml
+from whatsproxy.settings import Settings
 
 ENVIRONMENT_PREFIX = "WHATSPROXY_"
 #: Names the configuration file where no command line does.
@@ -38,128 +21,6 @@ FILE_VARIABLE = "WHATSPROXY_CONFIG"
 
 class ConfigError(Exception):
     """One line for the operator: where, which key, which value, and what would be right."""
-
-
-def _key(default: Any, codec: Codec, doc: str) -> Any:
-    return dataclasses.field(default=default, metadata={"codec": codec, "doc": doc})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """Who may connect, and where."""
-
-    listen: tuple[str, ...] = _key(
-        ("tcp6:8443",),
-        ENDPOINTS,
-        "Where clients connect: Twisted server endpoint descriptions (tcp: tcp6: unix: systemd:). "
-        "tcp6:PORT takes IPv4 too. The default becomes tcp:8443 where there is no IPv6.",
-    )
-    max_connections: int = _key(
-        27500,
-        integer(1, 10_000_000),
-        "Clients at a time; more are closed at once. The default is lowered, with a warning, "
-        "where the descriptor limit (ulimit -n) is too small; another value must fit.",
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TimeoutSettings:
-    """How long things may take, in seconds."""
-
-    sniff: float = _key(10.0, seconds(), "For a client to show what it speaks, in all.")
-    connect: float = _key(
-        10.0, seconds(), "To reach an upstream, in all: names, SOCKS and further upstreams."
-    )
-    idle: float = _key(300.0, seconds(), "A connection on which nothing moves is closed.")
-    chat_idle: float = _key(3600.0, seconds(), "The same for WhatsApp chats and XMPP.")
-    shutdown: float = _key(
-        30.0, seconds(zero=True), "Given to live connections when the service stops."
-    )
-    lame_duck: float = _key(
-        0.0, seconds(zero=True), "Goes on accepting for so long after /ready has said no."
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class UpstreamSettings:
-    """Where traffic goes. Several are tried in order, sharing timeouts.connect."""
-
-    chat: tuple[Destination, ...] = _key(
-        (Destination("g.whatsapp.net", 5222),), ADDRESSES, "WhatsApp chat goes here: host:port."
-    )
-    xmpp: tuple[Destination, ...] | None = _key(
-        (), OPTIONAL_ADDRESSES, 'XMPP goes here. Empty: as chat. ["refuse"]: nowhere.'
-    )
-    raw: tuple[Destination, ...] | None = _key(
-        (), OPTIONAL_ADDRESSES, 'Anything unknown goes here. Empty: as chat. ["refuse"]: nowhere.'
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Socks5Settings:
-    """The way out. With a proxy listed this machine resolves and dials nothing but that server."""
-
-    proxies: tuple[Hop, ...] = _key(
-        (),
-        PROXIES,
-        "socks5://[user:password@]host[:port], percent-encoded; tried in order. "
-        'Empty: directly. "direct" may stand in the list, too.',
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PolicySettings:
-    """What clients may name (by TLS server name). The configured upstreams are always allowed."""
-
-    allow: tuple[str, ...] = _key(
-        (
-            "whatsapp.net",
-            "*.whatsapp.net",
-            "whatsapp.com",
-            "*.whatsapp.com",
-            "*.fbcdn.net",
-            "wa.me",
-        ),
-        ALLOW,
-        "Names; *.x covers the names below x, not x itself.",
-    )
-    allow_ports: tuple[int, ...] = _key((80, 443, 5222), PORTS, "Ports of those names.")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MetricsSettings:
-    """What is shown to the operator, over HTTP: /metrics, /health, /ready."""
-
-    listen: str = _key(
-        "tcp:8199:interface=127.0.0.1", ENDPOINT, "An endpoint description; empty: off."
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LoggingSettings:
-    """What is written down. Never a client's address, never a password."""
-
-    level: str = _key("info", choice("debug", "info", "warn", "error"), "The least level logged.")
-    format: str = _key("text", choice("text", "json"), "text or json, a line an event.")
-    output: str = _key(
-        "stdout",
-        OUTPUT,
-        "stdout, stderr or a file, which is reopened on SIGUSR1. "
-        "twistd's own --logfile and --syslog win.",
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
-    """All settings; the attributes are the sections of the file."""
-
-    server: ServerSettings = ServerSettings()
-    timeouts: TimeoutSettings = TimeoutSettings()
-    upstream: UpstreamSettings = UpstreamSettings()
-    socks5: Socks5Settings = Socks5Settings()
-    policy: PolicySettings = PolicySettings()
-    metrics: MetricsSettings = MetricsSettings()
-    logging: LoggingSettings = LoggingSettings()
 
 
 class Key(NamedTuple):

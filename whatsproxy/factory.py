@@ -7,19 +7,22 @@ from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from whatsproxy.codecs import SocksProxy
-from whatsproxy.config import Settings
 from whatsproxy.destination import Destination
+from whatsproxy.http1.fields import Rules
+from whatsproxy.http1.heads import Limits
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.base import ClientProtocol
-from whatsproxy.protocols.refused import Refused
+from whatsproxy.protocols.http import HttpConnection
+from whatsproxy.protocols.refused import UNRECOGNIZED_NAME, Refused
 from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
 from whatsproxy.relay import IdleWatch
 from whatsproxy.resolver import Resolver
-from whatsproxy.route import Refusal, Router
+from whatsproxy.route import EachRequest, Refusal, Router
 from whatsproxy.session import Ledger, Session
-from whatsproxy.sniff import Sniffed
+from whatsproxy.settings import HttpSettings, Settings
+from whatsproxy.sniff import Kind, Sniffed
 from whatsproxy.upstream import Upstream, legs_of
 
 #: Seconds between two log lines about rejected connections.
@@ -42,9 +45,11 @@ class ProxyFactory:
         resolver = Resolver(reactor, configured_hosts(settings))
         legs = legs_of(reactor, resolver, settings.socks5.proxies)
         self.upstream = upstream or Upstream(reactor, legs, timeouts.connect)
+        self.draining = False
         self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
         self._silent_until = 0.0
-        self._router = Router(
+        self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
+        self.router = Router(
             Policy(
                 settings.policy.allow,
                 settings.policy.allow_ports,
@@ -53,6 +58,7 @@ class ProxyFactory:
             settings.upstream.chat,
             settings.upstream.xmpp,
             settings.upstream.raw,
+            settings.upstream.web,
         )
 
     def doStart(self) -> None:
@@ -81,16 +87,32 @@ class ProxyFactory:
 
     def protocol_for(self, sniffed: Sniffed, session: Session) -> ClientProtocol:
         """Return the protocol that serves a connection of this kind, or refuses it."""
-        route = self._router.route(sniffed)
+        route = self.router.route(sniffed)
+        if isinstance(route, EachRequest):
+            return HttpConnection(self, session, self._limits, self._rules)
         if isinstance(route, Refusal):
-            return Refused(self, session, route.reason, route.detail)
+            last_word = UNRECOGNIZED_NAME if sniffed.kind is Kind.TLS else b""
+            return Refused(self, session, route.reason, route.detail, last_word=last_word)
         return Tunnel(self, session, route)
+
+    def drain(self) -> None:
+        """Begin nothing new, and end what only waits for something new."""
+        if self.draining:
+            return
+        self.draining = True
+        for session in list(self.ledger.live):
+            try:
+                if session.holder is not None:
+                    session.holder.drain()
+            except Exception:
+                log.failure("a connection could not be told of the end")
 
 
 def configured_upstreams(settings: Settings) -> tuple[Destination, ...]:
     """Return all upstreams of the settings."""
     upstream = settings.upstream
-    return (*upstream.chat, *(upstream.xmpp or ()), *(upstream.raw or ()))
+    web = () if upstream.web is None else (upstream.web,)
+    return (*upstream.chat, *(upstream.xmpp or ()), *(upstream.raw or ()), *web)
 
 
 def configured_hosts(settings: Settings) -> list[str]:
@@ -98,6 +120,29 @@ def configured_hosts(settings: Settings) -> list[str]:
     hosts = [destination.host for destination in configured_upstreams(settings)]
     hosts += [p.server.host for p in settings.socks5.proxies if isinstance(p, SocksProxy)]
     return hosts
+
+
+def limits_of(http: HttpSettings) -> Limits:
+    """Return the limits of HTTP messages."""
+    return Limits(head=http.max_head, fields=http.max_fields, body=http.max_body)
+
+
+def rules_of(http: HttpSettings) -> Rules:
+    """Return what is changed in HTTP messages."""
+
+    def fields(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
+        return tuple((name.encode(), value.encode()) for name, value in pairs)
+
+    def names(listed: tuple[str, ...]) -> frozenset[bytes]:
+        return frozenset(name.lower().encode() for name in listed)
+
+    return Rules(
+        http.via.encode(),
+        fields(http.set_request),
+        names(http.remove_request),
+        fields(http.set_response),
+        names(http.remove_response),
+    )
 
 
 def log_end(session: Session, reason: Reason, detail: str, seconds: float) -> None:

@@ -22,7 +22,7 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
-from whatsproxy.config import LoggingSettings
+from whatsproxy.settings import LoggingSettings
 
 #: C0, DEL, C1 and the two line separators of Unicode.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -78,6 +78,14 @@ class LedgerCollector(Collector):
         for reason, count in ledger.ends.items():
             ends.add_metric([reason.value], count)
         yield ends
+        requests = CounterMetricFamily(
+            PREFIX + "http_requests",
+            "HTTP requests by method, class of the answer's status, and who answered.",
+            labels=["method", "status", "answered_by"],
+        )
+        for labels, count in ledger.http_requests.items():
+            requests.add_metric(labels, count)
+        yield requests
         yield _histogram("sniff_seconds", "From accept to the kind.", ledger.sniff_time)
         yield _histogram(
             "upstream_connect_seconds", "From the kind to the upstream.", ledger.connect_time

@@ -25,17 +25,24 @@ class Reason(enum.Enum):
     # The ordinary ends.
     CLIENT_CLOSED = ("client_closed", False, "the client ended the connection first")
     UPSTREAM_CLOSED = ("upstream_closed", False, "the upstream ended the connection first")
+    ANSWERED = ("answered", False, "HTTP: the last answer was given, with Connection: close")
     IDLE = ("idle", False, "nothing moved for as long as the timeouts allow")
     SHUTDOWN = ("shutdown", False, "cut when the service stopped")
+    DRAINING = ("draining", False, "HTTP: the service is stopping and takes no further request")
 
     # What a client did.
     NO_DATA = ("no_data", False, "the client sent nothing")
     UNDETECTED = ("undetected", True, "the client sent too little to tell what it speaks")
     CLIENT_RESET = ("client_reset", True, "the client broke off")
     REJECTED = ("rejected", True, "more connections than server.max_connections")
-    REFUSED_NAME = ("refused_name", True, "the policy does not allow that server name")
+    REFUSED_NAME = ("refused_name", True, "the policy does not allow that name or port")
     REFUSED_KIND = ("refused_kind", True, "this kind of connection is turned off (refuse)")
-    NOT_IMPLEMENTED = ("not_implemented", True, "this version does not carry HTTP yet")
+    BAD_REQUEST = ("bad_request", True, "HTTP: the request is malformed, or has two meanings")
+    REQUEST_TIMEOUT = ("request_timeout", True, "HTTP: the request did not arrive in time")
+    HEAD_TOO_LARGE = ("head_too_large", True, "HTTP: the head passes http.max_head or max_fields")
+    BODY_TOO_LARGE = ("body_too_large", True, "HTTP: the body passes http.max_body")
+    NOT_IMPLEMENTED = ("not_implemented", True, "HTTP: that part of HTTP is not carried")
+    HTTP_VERSION = ("http_version", True, "HTTP: neither HTTP/1.0 nor HTTP/1.1")
 
     # What the upstream did.
     UPSTREAM_RESET = ("upstream_reset", True, "the upstream broke off")
@@ -43,6 +50,16 @@ class Reason(enum.Enum):
     UPSTREAM_REFUSED = ("upstream_refused", True, "the upstream refused the connection")
     UPSTREAM_UNREACHABLE = ("upstream_unreachable", True, "there is no way to the upstream")
     UPSTREAM_TIMEOUT = ("upstream_timeout", True, "no upstream answered within timeouts.connect")
+    UPSTREAM_SILENT = (
+        "upstream_silent",
+        True,
+        "HTTP: the upstream did not answer within timeouts.http_answer",
+    )
+    UPSTREAM_BAD_ANSWER = (
+        "upstream_bad_answer",
+        True,
+        "HTTP: the upstream's answer is malformed, or has two meanings",
+    )
     UPSTREAM_FAILED = ("upstream_failed", True, "the upstream could not be reached")
 
     # What the SOCKS server did.

@@ -9,8 +9,9 @@ import textwrap
 from pathlib import Path
 
 from whatsproxy.codecs import toml
-from whatsproxy.config import ENVIRONMENT_PREFIX, KEYS, SECTIONS, Settings
+from whatsproxy.config import ENVIRONMENT_PREFIX, KEYS, SECTIONS
 from whatsproxy.reason import Reason
+from whatsproxy.settings import Settings
 
 FILE = Path("etc/whatsproxy.toml")
 DOCUMENT = Path("docs/configuration.md")

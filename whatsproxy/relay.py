@@ -216,6 +216,9 @@ class Relay:
         for end in (self._client, self._upstream):
             end.transport.abortConnection()  # the one that is gone does not mind
 
+    def drain(self) -> None:
+        """Go on: nobody knows where a conversation ends (the Holder's duty)."""
+
     def _close(self, patience: float) -> None:
         """Close both ends, each when what it was sent is out, or after so many seconds."""
         self._closing = True

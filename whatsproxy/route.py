@@ -19,6 +19,11 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class EachRequest:
+    """The connection has no route, but each of its requests has (see Router.route_to)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The connection goes nowhere. ``detail`` is for the log."""
 
@@ -29,7 +34,8 @@ class Refusal:
 class Router:
     """Decides by kind and policy.
 
-    ``xmpp`` and ``raw``: empty means as ``chat``; None means that the kind is refused. The
+    ``xmpp`` and ``raw``: empty means as ``chat``; None means that the kind is refused. ``web`` is
+    who answers HTTP requests that take us for their web server; None means that we do. The
     configured upstreams are the operator's word and pass no policy.
     """
 
@@ -39,23 +45,35 @@ class Router:
         chat: tuple[Destination, ...],
         xmpp: tuple[Destination, ...] | None = (),
         raw: tuple[Destination, ...] | None = (),
+        web: Destination | None = None,
     ) -> None:
         self._policy = policy
+        self.web = None if web is None else Route((web,))
         off = Refusal(Reason.REFUSED_KIND)
-        http = Refusal(Reason.NOT_IMPLEMENTED)
-        self._fixed: dict[Kind, Route | Refusal] = {
+        self._fixed: dict[Kind, Route | EachRequest | Refusal] = {
             Kind.WHATSAPP: Route(chat),
             Kind.XMPP: off if xmpp is None else Route(xmpp or chat),
             Kind.RAW: off if raw is None else Route(raw or chat),
-            Kind.HTTP: http,
-            Kind.CONNECT: http,
+            Kind.HTTP: EachRequest(),
+            Kind.CONNECT: EachRequest(),
         }
 
-    def route(self, sniffed: Sniffed) -> Route | Refusal:
+    def route(self, sniffed: Sniffed) -> Route | EachRequest | Refusal:
         """Decide for one connection."""
         if sniffed.kind is Kind.TLS:
             return self._route_tls(sniffed)
+        if sniffed.origin_form and self.web is not None:
+            return self.web
         return self._fixed[sniffed.kind]
+
+    def route_to(self, destination: Destination) -> Route | Refusal:
+        """Decide for one request, which names its destination."""
+        if self._policy.permits(destination):
+            return Route((destination,))
+        what = " (a literal address: only names can be allowed)" if destination.is_address else ""
+        return Refusal(
+            Reason.REFUSED_NAME, f"the policy of this proxy does not allow {destination}{what}"
+        )
 
     def _route_tls(self, sniffed: Sniffed) -> Route | Refusal:
         name = sniffed.hello.server_name if sniffed.hello else None

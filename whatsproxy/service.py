@@ -17,10 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from whatsproxy.codecs import SocksProxy
-from whatsproxy.config import ServerSettings, Settings
 from whatsproxy.drain import Drain
 from whatsproxy.factory import ProxyFactory
 from whatsproxy.metrics import registry_of
+from whatsproxy.settings import ServerSettings, Settings
 from whatsproxy.transport import describe
 from whatsproxy.upstream import probe
 from whatsproxy.web import State, operator_site
@@ -142,6 +142,7 @@ class ProxyService(Service):
         return port
 
     def _stop_listening(self) -> "Deferred[Any]":
+        self.factory.drain()
         ports, self._ports = self._ports, []
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 

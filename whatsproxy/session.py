@@ -5,7 +5,9 @@ ledger keeps integers only, so that the hot paths pay an addition; who wants to 
 the drain) reads it.
 """
 
+import enum
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,11 +20,28 @@ from whatsproxy.sniff import Kind
 TIME_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+#: The methods that have a label of their own in the metrics.
+HTTP_METHODS = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT"}
+)
+OTHER = "other"
+
+
+class AnsweredBy(enum.Enum):
+    """Whose answer an HTTP request got."""
+
+    UPSTREAM = "upstream"
+    PROXY = "proxy"
+
+
 class Holder(Protocol):
     """Whatever owns a session's transports at the moment: sniffer, tunnel, relay, last words."""
 
     def abort(self, reason: Reason) -> None:
         """Give both transports up at once; the session closes when they are gone."""
+
+    def drain(self) -> None:
+        """Finish what is under way and then end; where no end is to be seen, do nothing."""
 
 
 class Histogram:
@@ -91,6 +110,8 @@ class Ledger:
         self.ends = dict.fromkeys(Reason, 0)
         self.sniff_time = Histogram()
         self.connect_time = Histogram()
+        #: HTTP requests by method, class of status and who answered.
+        self.http_requests: Counter[tuple[str, str, str]] = Counter()
         # Bytes of the sessions that have closed; those of live ones are added when asked for.
         self._received = 0
         self._sent = 0
@@ -126,6 +147,12 @@ class Ledger:
         if not self.live and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting()
+
+    def answered(self, method: bytes, status: int, by: "AnsweredBy") -> None:
+        """Count an HTTP request by its answer; what a stranger makes up is ``other``."""
+        known = method.decode("ascii") if method in HTTP_METHODS else OTHER
+        status_class = f"{status // 100}xx" if status < 600 else OTHER
+        self.http_requests[known, status_class, by.value] += 1
 
     def when_idle(self, call: Callable[[], None] | None) -> None:
         """Call once, as soon as no session is live; None takes the call back."""

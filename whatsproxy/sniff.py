@@ -30,13 +30,18 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """A connection's kind; for TLS also its ClientHello, or None where that is malformed."""
+    """A connection's kind; for TLS also its ClientHello, or None where that is malformed.
+
+    ``origin_form`` is an HTTP request that takes us for its web server (RFC 9112 3.2.1, 3.2.4).
+    """
 
     kind: Kind
     hello: ClientHello | None = None
+    origin_form: bool = False
 
 
 _HTTP = Sniffed(Kind.HTTP)
+_ORIGIN_FORM = Sniffed(Kind.HTTP, origin_form=True)
 _CONNECT = Sniffed(Kind.CONNECT)
 _XMPP = Sniffed(Kind.XMPP)
 _WHATSAPP = Sniffed(Kind.WHATSAPP)
@@ -110,24 +115,27 @@ _AUTHORITY_START = re.compile(rb"[A-Za-z0-9_\[]")
 
 
 def _match_http(data: bytes) -> Sniffed | NeedMore | None:
-    """A method, one space and the beginning of a target (RFC 9112 3.2)."""
-    found = _METHOD.match(data)
+    """A method, one space and the beginning of a target (RFC 9112 3.2), perhaps behind a CRLF."""
+    if data == b"\r":
+        return NeedMore(2)
+    start = data.removeprefix(b"\r\n")
+    found = _METHOD.match(start)
     method = found[0] if found else b""
-    if len(data) == len(method):
+    if len(start) == len(method):
         return NeedMore(len(data) + 1) if len(method) <= 32 else None
-    if not method or data[len(method)] != 0x20:
+    if not method or start[len(method)] != 0x20:
         return None
-    target = data[len(method) + 1 :]
+    target = start[len(method) + 1 :]
     if not target:
         return NeedMore(len(data) + 1)
     if method == b"CONNECT" and _AUTHORITY_START.match(target):
         return _CONNECT
     if target.startswith(b"/"):
-        return _HTTP
+        return _ORIGIN_FORM
     if target.startswith(b"*"):
         if len(target) == 1:
             return NeedMore(len(data) + 1)
-        return _HTTP if target[1] == 0x20 else None
+        return _ORIGIN_FORM if target[1] == 0x20 else None
     scheme = _SCHEME.match(target)
     if scheme is None or not _agree(target[scheme.end() :], b"://"):
         return None

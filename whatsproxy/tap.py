@@ -14,19 +14,12 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # its public home
 
-from whatsproxy.config import (
-    FILE_VARIABLE,
-    ConfigError,
-    Loaded,
-    ServerSettings,
-    Settings,
-    absolute_output,
-    load,
-)
+from whatsproxy.config import FILE_VARIABLE, ConfigError, Loaded, absolute_output, load
 from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
 from whatsproxy.logs import LineObserver, observer_of, tolerant
 from whatsproxy.reference import effective
 from whatsproxy.service import ProxyService, StartupError, endpoint_of
+from whatsproxy.settings import ServerSettings, Settings
 from whatsproxy.signals import SignalService
 
 log = Logger()

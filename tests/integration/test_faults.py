@@ -13,7 +13,6 @@ from tests.integration.traffic import (
     flipping,
     opening,
     read_exactly,
-    read_to_end,
     serve,
 )
 
@@ -147,15 +146,6 @@ class DirectTests(ProxyTestCase):
         with dial(proxy.port) as connection:
             connection.sendall(FIRST)
             self.assertEqual(flip(FIRST), read_exactly(connection, len(FIRST)))
-
-    def test_http_is_not_carried_yet(self) -> None:
-        proxy = self.proxy()
-        for request in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:443 HTTP/1.1\r\n\r\n"):
-            with dial(proxy.port) as connection:
-                connection.sendall(request)
-                self.assertRegex(read_to_end(connection), rb"^HTTP/1\.[01] 501 ")
-        proxy.wait_for_ends({"not_implemented": 2})
-        self.assertEqual({"http": 1, "connect": 1}, proxy.kinds())
 
     def test_more_than_max_connections(self) -> None:
         upstream = self.background.run(serve(flipping))

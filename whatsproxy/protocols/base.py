@@ -3,14 +3,22 @@
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
-from whatsproxy.config import Settings
+from whatsproxy.lingering import LINGER, LingeringClose
 from whatsproxy.reason import Reason
-from whatsproxy.relay import IdleWatch
+from whatsproxy.relay import IdleWatch, Relay
+from whatsproxy.route import Router
 from whatsproxy.session import Ledger, Session
-from whatsproxy.sniff import Sniffed
-from whatsproxy.transport import StreamProtocol
+from whatsproxy.settings import Settings
+from whatsproxy.sniff import Kind, Sniffed
+from whatsproxy.transport import StreamProtocol, hand_over
 from whatsproxy.upstream import Upstream
+
+#: Connections whose silence is normal: they get timeouts.chat_idle, and keepalive probes.
+CHATS = frozenset({Kind.WHATSAPP, Kind.XMPP})
+
+log = Logger()
 
 
 class Proxy(Protocol):
@@ -19,8 +27,11 @@ class Proxy(Protocol):
     clock: IReactorTime
     settings: Settings
     ledger: Ledger
+    router: Router
     upstream: Upstream
     idle_watch: IdleWatch
+    #: The service is stopping: nothing new is to begin.
+    draining: bool
 
     def protocol_for(self, sniffed: Sniffed, session: Session) -> "ClientProtocol":
         """Return what is to take over a connection that turned out to be this."""
@@ -45,3 +56,39 @@ class ClientProtocol(StreamProtocol):
         """Give the transport up at once (the Holder's duty)."""
         self.reason = self.reason or reason
         self.transport.abortConnection()
+
+    def drain(self) -> None:
+        """Go on: what has begun may end (the Holder's duty)."""
+
+    def part(
+        self, reason: Reason, detail: str = "", *, flush: float = LINGER, peer_ended: bool = False
+    ) -> None:
+        """Let the client go, with what it was sent: within ``flush`` seconds. Nothing may follow.
+
+        ``detail`` is for the log; ``peer_ended`` says that the client has ended its direction.
+        """
+        self.reason = reason
+        farewell = LingeringClose(
+            self.proxy.clock,
+            lambda: self.session.close(reason, detail),
+            flush=flush,
+            peer_ended=peer_ended,
+        )
+        hand_over(self, farewell)
+
+    def join(self, upstream: StreamProtocol, early: bytes, *, ended: bool) -> None:
+        """Leave client and upstream to a relay; an error of ours ends both, and the session.
+
+        ``early`` is what the client has sent already; ``ended`` says that it has sent all.
+        """
+        session, timeouts = self.session, self.proxy.settings.timeouts
+        chat = session.kind in CHATS
+        idle = timeouts.chat_idle if chat else timeouts.idle
+        relay = Relay(self.proxy.clock, self.proxy.idle_watch, session, idle, timeouts.idle)
+        try:
+            relay.start(self, upstream, early, client_ended=ended, keepalive=chat)
+        except Exception:
+            log.failure("joining client and upstream failed unexpectedly")
+            holder = session.holder or self  # the relay, if it came so far
+            holder.abort(Reason.INTERNAL)
+            upstream.transport.abortConnection()

@@ -7,18 +7,13 @@ from twisted.python.failure import Failure
 from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.protocols.refused import Refused
 from whatsproxy.reason import Reason
-from whatsproxy.relay import Relay
 from whatsproxy.route import Route
 from whatsproxy.session import Session
-from whatsproxy.sniff import Kind
 from whatsproxy.transport import hand_over
 from whatsproxy.upstream import Arrival, reason_of
 
 #: Bytes that are kept for an upstream that is not there yet; beyond them the client must wait.
 EARLY_LIMIT = 64 * 1024
-#: Connections whose silence is normal: they get timeouts.chat_idle, and keepalive probes.
-CHATS = frozenset({Kind.WHATSAPP, Kind.XMPP})
-
 log = Logger()
 
 
@@ -70,19 +65,10 @@ class Tunnel(ClientProtocol):
 
     def _reached(self, arrival: Arrival) -> None:
         self._connecting = None
-        proxy, session, timeouts = self.proxy, self.session, self.proxy.settings.timeouts
-        proxy.ledger.connect_time.observe(proxy.clock.seconds() - self._started)
-        session.target = str(arrival.destination)
-        chat = session.kind in CHATS
-        idle = timeouts.chat_idle if chat else timeouts.idle
-        relay = Relay(proxy.clock, proxy.idle_watch, session, idle, timeouts.idle)
-        try:
-            relay.start(self, arrival, self._early, client_ended=self._ended, keepalive=chat)
-        except Exception:
-            log.failure("joining client and upstream failed unexpectedly")
-            holder = session.holder or self  # the relay, if it came so far
-            holder.abort(Reason.INTERNAL)
-            arrival.transport.abortConnection()
+        self.proxy.ledger.connect_time.observe(self.proxy.clock.seconds() - self._started)
+        self.session.target = str(arrival.destination)
+        self.connected()
+        self.join(arrival, self._early, ended=self._ended)
 
     def _unreached(self, failure: Failure) -> None:
         if self._connecting is None and failure.check(CancelledError):
@@ -90,8 +76,19 @@ class Tunnel(ClientProtocol):
         self._connecting = None
         error = failure.value
         assert error is not None
-        reason = reason_of(error)
+        reason, detail = reason_of(error), str(error)
         if reason is Reason.INTERNAL:
             log.failure("connecting failed unexpectedly", failure)
-        refused = Refused(self.proxy, self.session, reason, str(error), peer_ended=self._ended)
+        refused = Refused(
+            *(self.proxy, self.session, reason, detail),
+            last_word=self.last_word(reason, detail),
+            peer_ended=self._ended,
+        )
         hand_over(self, refused)
+
+    def connected(self) -> None:
+        """Tell the client, where its protocol wants to know."""
+
+    def last_word(self, reason: Reason, detail: str) -> bytes:
+        """Return what the client is told when no upstream was reached: nothing, here."""
+        return b""

@@ -1,0 +1,62 @@
+"""Where a request wants to go: its target, and the Host that must say the same (RFC 9112 3)."""
+
+import re
+from dataclasses import dataclass
+
+from whatsproxy.destination import Destination, DestinationError, parse_destination
+from whatsproxy.http1.errors import BadMessageError, NotCarriedError
+
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)")
+_PORTS = {b"http": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An absolute-form target: where it is, and what is asked for there.
+
+    ``authority`` is as the client spelled it, which the Host field has to be; ``path`` is the
+    origin-form, query included.
+    """
+
+    destination: Destination
+    authority: bytes
+    path: bytes
+
+
+def parse_absolute(method: bytes, target: bytes) -> Target:
+    """Parse an absolute-form target (RFC 9112 3.2.2). Raises MessageError."""
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        raise BadMessageError("the target is no absolute URL; this is a proxy")
+    scheme, authority, path = found[1].lower(), found[2], found[3]
+    if scheme not in _PORTS:
+        raise NotCarriedError("no scheme but http is carried so; for https use CONNECT")
+    if b"#" in path:
+        raise BadMessageError("the target has a fragment")
+    if not path:
+        path = b"*" if method == b"OPTIONS" else b"/"
+    elif path.startswith(b"?"):
+        path = b"/" + path
+    return Target(_parse(authority, _PORTS[scheme]), authority, path)
+
+
+def parse_authority(target: bytes) -> Destination:
+    """Parse the target of CONNECT: a host and a port (RFC 9112 3.2.3). Raises BadMessageError."""
+    return _parse(target, None)
+
+
+def check_host(values: list[bytes], destination: Destination, default_port: int) -> None:
+    """Insist that the Host field, if there is one, names the target. Raises BadMessageError."""
+    for value in values:
+        if _parse(value, default_port) != destination:
+            raise BadMessageError("the Host field and the target disagree")
+
+
+def _parse(authority: bytes, default_port: int | None) -> Destination:
+    try:
+        text = authority.decode("ascii")
+        if text.endswith(":") and default_port is not None:  # an empty port (RFC 3986 3.2.3)
+            text = text[:-1]
+        return parse_destination(text, default_port)
+    except (DestinationError, UnicodeDecodeError):
+        raise BadMessageError("the target, or the Host field, is no HOST:PORT") from None

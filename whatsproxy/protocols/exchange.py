@@ -1,0 +1,231 @@
+"""One HTTP request on its way to an origin, and the answer on its way back."""
+
+from typing import Any, Protocol
+
+import h11
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from whatsproxy.http1.heads import Limits
+from whatsproxy.protocols.base import Proxy
+from whatsproxy.protocols.origin import Origin
+from whatsproxy.reason import Reason
+from whatsproxy.route import Route
+from whatsproxy.transport import hand_over, tune
+from whatsproxy.upstream import Arrival, reason_of
+
+#: Methods that may be sent a second time when a kept connection turns out to be dead: safe ones
+#: (RFC 9110 9.2.1, RFC 9112 9.3.1), and only without a body, which we do not keep.
+REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+log = Logger()
+
+
+class Asker(Protocol):
+    """The client's side of an exchange."""
+
+    proxy: Proxy
+    limits: Limits
+
+    def upstream_ready(self) -> None:
+        """Hear that the request has been begun: its body may follow."""
+
+    def upstream_full(self, full: bool) -> None:
+        """Hear that the upstream's buffer is full, or empty again."""
+
+    def take_interim(self, event: h11.InformationalResponse) -> None:
+        """Take a 1xx answer, 101 excepted."""
+
+    def take_switch(self, event: h11.InformationalResponse, origin: Origin) -> None:
+        """Take 101 and the origin itself: no HTTP from here on."""
+
+    def take_answer(self, event: h11.Response) -> None:
+        """Take the head of the answer."""
+
+    def take_body(self, event: h11.Data) -> None:
+        """Take a piece of its body."""
+
+    def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
+        """Take its end, and the origin if it can take another request. The exchange is over."""
+
+    def take_failure(self, reason: Reason, detail: str) -> None:
+        """Hear that there is no answer, or no more of it. The exchange is over."""
+
+
+@implementer(IPushProducer)
+class Exchange:
+    """Carries one request. It is the producer of the origin's transport: its body is.
+
+    ``request`` is what goes out; ``has_body`` says that a body follows it. ``complete`` tells that
+    the request is sent, ``answered`` that the head of its answer has come.
+    """
+
+    __slots__ = (
+        "_asker",
+        "_connecting",
+        "_has_body",
+        "_origin",
+        "_repeatable",
+        "_request",
+        "_route",
+        "_started",
+        "answered",
+        "complete",
+        "full",
+    )
+
+    def __init__(self, asker: Asker, request: h11.Request, route: Route, *, has_body: bool) -> None:
+        self._asker = asker
+        self._request = request
+        self._route = route
+        self._has_body = has_body
+        self._repeatable = False
+        self._started = 0.0
+        self._origin: Origin | None = None
+        self._connecting: Deferred[Arrival] | None = None
+        self.complete = False
+        self.answered = False
+        self.full = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the request's body can be sent on now."""
+        return self._origin is not None and not self.full and not self.complete
+
+    def start(self, kept: Origin | None) -> None:
+        """Send the request, over the kept connection where that is right."""
+        if kept is not None and self._may_use(kept):
+            self._repeatable = True
+            self._begin(kept)
+            return
+        if kept is not None:
+            kept.close()
+        self._connect()
+
+    def send(self, event: h11.Data | h11.EndOfMessage) -> None:
+        """Send a piece of the request's body, or its end; ``ready`` must hold."""
+        assert self._origin is not None
+        if type(event) is h11.EndOfMessage:
+            self.complete = True
+        self._origin.send(event)
+
+    def abandon(self) -> None:
+        """Want no answer any more."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        origin, self._origin = self._origin, None
+        if origin is not None:
+            origin.transport.unregisterProducer()
+            origin.abort()
+
+    def pause_answer(self) -> None:
+        """Read no more of the answer: the client's buffer is full."""
+        if self._origin is not None:
+            self._origin.transport.pauseProducing()
+
+    def resume_answer(self) -> None:
+        """Read on."""
+        if self._origin is not None and self._origin.usable:
+            self._origin.transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """The origin's buffer is full."""
+        self.full = True
+        self._asker.upstream_full(True)
+
+    def resumeProducing(self) -> None:
+        """The origin's buffer is empty."""
+        self.full = False
+        self._asker.upstream_full(False)
+
+    def stopProducing(self) -> None:
+        """The origin is lost; ``failed`` does what is to be done."""
+
+    def heard(self, event: Any) -> None:
+        """Pass an event of the answer on (the origin's Listener)."""
+        kind = type(event)
+        if kind is h11.Data:
+            self._asker.take_body(event)
+        elif kind is h11.Response:
+            self._asker.take_answer(event)
+            self.answered = True
+        elif kind is h11.EndOfMessage:
+            origin, self._origin = self._origin, None
+            assert origin is not None
+            self._asker.take_end(event, origin.rest())
+        elif event.status_code == 101:
+            origin, self._origin = self._origin, None
+            assert origin is not None
+            origin.listener = None
+            origin.transport.unregisterProducer()
+            self._asker.take_switch(event, origin)
+        else:
+            self._asker.take_interim(event)
+
+    def failed(self, reason: Reason, detail: str) -> None:
+        """Hear that the origin is gone (the origin's Listener): once more, or tell the client."""
+        origin, self._origin = self._origin, None
+        if self._repeatable and origin is not None and not origin.heard:
+            self._repeatable = False
+            self.complete = False
+            self.full = False
+            self._connect()
+        else:
+            self._asker.take_failure(reason, detail)
+
+    def _may_use(self, kept: Origin) -> bool:
+        return (
+            kept.usable
+            and kept.destination in self._route.destinations
+            and self._request.method in REPEATABLE
+            and not self._has_body
+        )
+
+    def _connect(self) -> None:
+        proxy = self._asker.proxy
+        self._started = proxy.clock.seconds()
+        connecting = proxy.upstream.connect(self._route.destinations)
+        self._connecting = connecting
+        connecting.addCallbacks(self._reached, self._unreached)
+        connecting.addErrback(self._broken)
+
+    def _reached(self, arrival: Arrival) -> None:
+        self._connecting = None
+        proxy = self._asker.proxy
+        proxy.ledger.connect_time.observe(proxy.clock.seconds() - self._started)
+        tune(arrival.transport, keepalive=False)
+        origin = Origin(proxy.clock, arrival.destination, self._asker.limits)
+        hand_over(arrival, origin)
+        self._begin(origin)
+
+    def _begin(self, origin: Origin) -> None:
+        self._origin = origin
+        origin.listener = self
+        origin.transport.registerProducer(self, True)
+        origin.send(self._request)
+        if self._has_body:
+            self._asker.upstream_ready()
+        else:
+            self.send(h11.EndOfMessage())
+            self._asker.upstream_ready()
+
+    def _unreached(self, failure: Failure) -> None:
+        if self._connecting is None and failure.check(CancelledError):
+            return  # nobody waits for it any more
+        self._connecting = None
+        error = failure.value
+        assert error is not None
+        reason = reason_of(error)
+        if reason is Reason.INTERNAL:
+            log.failure("connecting failed unexpectedly", failure)
+        self._asker.take_failure(reason, str(error))
+
+    def _broken(self, failure: Failure) -> None:
+        """An error of ours: let it end this exchange, and nothing else."""
+        log.failure("beginning a request failed unexpectedly", failure)
+        self.abandon()
+        self._asker.take_failure(Reason.INTERNAL, "")

@@ -1,0 +1,155 @@
+"""HTTP: each request is forwarded, tunnelled or answered here, by what it asks for."""
+
+from typing import Any
+
+import h11
+
+from whatsproxy.http1.answers import options_answer, page_for
+from whatsproxy.http1.errors import NotCarriedError
+from whatsproxy.http1.fields import Fields, Rules, is_last_hop, request_to_send, response_fields
+from whatsproxy.http1.heads import HOST, Limits
+from whatsproxy.http1.target import check_host, parse_absolute, parse_authority
+from whatsproxy.protocols.base import Proxy
+from whatsproxy.protocols.client_leg import ClientLeg
+from whatsproxy.protocols.connect import ConnectTunnel
+from whatsproxy.protocols.exchange import Exchange
+from whatsproxy.protocols.origin import Origin
+from whatsproxy.protocols.tunnel import Tunnel
+from whatsproxy.reason import Reason
+from whatsproxy.route import Refusal
+from whatsproxy.session import AnsweredBy, Session
+from whatsproxy.transport import hand_over
+
+
+class HttpConnection(ClientLeg):
+    """Decides about each request; passes on what an exchange has to say (it is its Asker)."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, proxy: Proxy, session: Session, limits: Limits, rules: Rules) -> None:
+        super().__init__(proxy, session, limits)
+        self._rules = rules
+
+    # -- The request
+
+    def begin(self, request: h11.Request, *, has_body: bool) -> None:
+        """Serve a request by its target: a tunnel, something of ours, or an origin's."""
+        if self.proxy.draining:
+            self.give_error(Reason.DRAINING)
+        elif request.method == b"CONNECT":
+            self._tunnel(request)
+        elif request.target.startswith(b"/") or request.target == b"*":
+            self._answer_here(request)
+        else:
+            self._forward(request, has_body)
+
+    def _tunnel(self, request: h11.Request) -> None:
+        destination = parse_authority(request.target)
+        check_host(_hosts(request), destination, destination.port)
+        self.session.target = str(destination)
+        route = self.proxy.router.route_to(destination)
+        if isinstance(route, Refusal):
+            # What the client has sent for the tunnel must not be taken for a request.
+            self.give_error(route.reason, route.detail, close=True)
+        else:
+            self._leave_to(ConnectTunnel(self.proxy, self.session, route))
+
+    def _answer_here(self, request: h11.Request) -> None:
+        web = self.proxy.router.web
+        if web is not None:
+            self._leave_to(Tunnel(self.proxy, self.session, web), self.wire.raw_head)
+        else:
+            self.give(page_for(request.method, request.target, close=self.last))
+
+    def _forward(self, request: h11.Request, has_body: bool) -> None:
+        target = parse_absolute(request.method, request.target)
+        check_host(_hosts(request), target.destination, 80)
+        if request.method == b"TRACE":
+            raise NotCarriedError("TRACE is not carried")
+        self.session.target = str(target.destination)
+        route = self.proxy.router.route_to(target.destination)
+        if isinstance(route, Refusal):
+            self.give_error(route.reason, route.detail)
+        elif is_last_hop(request):
+            self.give(options_answer(close=self.last))
+        else:
+            outgoing = request_to_send(request, target, self.wire.framing, self._rules)
+            kept, self.kept = self.kept, None
+            self.exchange = Exchange(self, outgoing, route, has_body=has_body)
+            self.exchange.start(kept)
+
+    def _leave_to(self, tunnel: Tunnel, head: bytes = b"") -> None:
+        """Leave the client to a tunnel, which begins with this and what has arrived behind it."""
+        self.session.received -= len(head)  # the relay counts it
+        hand_over(self, tunnel, head + self.let_go())
+
+    # -- The exchange
+
+    def upstream_ready(self) -> None:
+        """The request is on its way."""
+        assert self.exchange is not None
+        timeouts = self.proxy.settings.timeouts
+        complete = self.exchange.complete
+        self.deadline.set(timeouts.http_answer if complete else timeouts.idle)
+        self.pump()
+
+    def upstream_full(self, full: bool) -> None:
+        """The upstream takes no more of the body, or takes it again."""
+        self.pump()  # which reads from the client only what goes somewhere
+
+    def take_interim(self, event: h11.InformationalResponse) -> None:
+        """Pass a 1xx answer on, to those who know such answers (RFC 9110 15.2)."""
+        if self.wire.speaks_1_1:
+            self.send(_with(event, response_fields(event, self._rules)))
+
+    def take_switch(self, event: h11.InformationalResponse, origin: Origin) -> None:
+        """Pass 101 on, and leave both sides to a relay (RFC 9110 15.2.2)."""
+        self.count(101, AnsweredBy.UPSTREAM)
+        self.send(_with(event, response_fields(event, self._rules)))
+        early = origin.wire.take_rest()
+        if early:
+            self.write(early)
+        self.exchange = None
+        origin.transport.resumeProducing()
+        self.join(origin, self.let_go(), ended=self.ended)
+
+    def take_answer(self, event: h11.Response) -> None:
+        """Pass the head of the answer on."""
+        assert self.exchange is not None
+        # What is left of the request may never come, or be taken for another one.
+        close = self.last or not self.exchange.complete
+        self.count(event.status_code, AnsweredBy.UPSTREAM)
+        self.deadline.set(self.proxy.settings.timeouts.idle)
+        self.send(_with(event, response_fields(event, self._rules, close=close)))
+
+    def take_body(self, event: h11.Data) -> None:
+        """Pass a piece of the body on."""
+        self.deadline.set(self.proxy.settings.timeouts.idle)
+        self.send(event)
+
+    def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
+        """Pass the end on, with its trailers for those who know them; the next request may come."""
+        trailers = event.headers.raw_items() if self.wire.speaks_1_1 else []
+        self.exchange = None
+        self.kept = origin
+        self.send(h11.EndOfMessage(headers=trailers))
+        self.go_on(Reason.ANSWERED)
+
+    def take_failure(self, reason: Reason, detail: str) -> None:
+        """Tell the client that there is no answer; where it has begun, break it off."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            return
+        if exchange.answered:
+            self.break_off(reason, detail)
+        else:
+            self.give_error(reason, detail)
+
+
+def _hosts(request: h11.Request) -> list[bytes]:
+    return [value for name, value in request.headers if name == HOST]
+
+
+def _with(event: Any, fields: Fields) -> Any:
+    """Return an answer's head with other fields; ours is HTTP/1.1, whatever it came in."""
+    return type(event)(status_code=event.status_code, reason=event.reason, headers=fields)

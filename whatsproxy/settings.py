@@ -1,0 +1,187 @@
+"""The settings: what they are and their defaults.
+
+A key is described once: its default, its codec, and the comment that the reference and the
+annotated configuration file show.
+"""
+
+import dataclasses
+from typing import Any
+
+from whatsproxy.codecs import (
+    ADDRESSES,
+    ALLOW,
+    ENDPOINT,
+    ENDPOINTS,
+    OPTIONAL_ADDRESS,
+    OPTIONAL_ADDRESSES,
+    OUTPUT,
+    PORTS,
+    PROXIES,
+    Codec,
+    Hop,
+    choice,
+    integer,
+    seconds,
+)
+from whatsproxy.destination import Destination
+from whatsproxy.field_codecs import FIELD_NAMES, FIELDS, PSEUDONYM
+
+
+def _key(default: Any, codec: Codec, doc: str) -> Any:
+    return dataclasses.field(default=default, metadata={"codec": codec, "doc": doc})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Who may connect, and where."""
+
+    listen: tuple[str, ...] = _key(
+        ("tcp6:8443",),
+        ENDPOINTS,
+        "Where clients connect: Twisted server endpoint descriptions (tcp: tcp6: unix: systemd:). "
+        "tcp6:PORT takes IPv4 too. The default becomes tcp:8443 where there is no IPv6.",
+    )
+    max_connections: int = _key(
+        27500,
+        integer(1, 10_000_000),
+        "Clients at a time; more are closed at once. The default is lowered, with a warning, "
+        "where the descriptor limit (ulimit -n) is too small; another value must fit.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TimeoutSettings:
+    """How long things may take, in seconds."""
+
+    sniff: float = _key(10.0, seconds(), "For a client to show what it speaks, in all.")
+    connect: float = _key(
+        10.0, seconds(), "To reach an upstream, in all: names, SOCKS and further upstreams."
+    )
+    idle: float = _key(300.0, seconds(), "A connection on which nothing moves is closed.")
+    chat_idle: float = _key(3600.0, seconds(), "The same for WhatsApp chats and XMPP.")
+    http_head: float = _key(
+        10.0, seconds(), "For the whole head of an HTTP request, from its first byte on."
+    )
+    http_answer: float = _key(
+        120.0, seconds(), "For an upstream to begin its answer to a complete HTTP request."
+    )
+    shutdown: float = _key(
+        30.0, seconds(zero=True), "Given to live connections when the service stops."
+    )
+    lame_duck: float = _key(
+        0.0, seconds(zero=True), "Goes on accepting for so long after /ready has said no."
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """Where traffic goes. Several are tried in order, sharing timeouts.connect."""
+
+    chat: tuple[Destination, ...] = _key(
+        (Destination("g.whatsapp.net", 5222),), ADDRESSES, "WhatsApp chat goes here: host:port."
+    )
+    xmpp: tuple[Destination, ...] | None = _key(
+        (), OPTIONAL_ADDRESSES, 'XMPP goes here. Empty: as chat. ["refuse"]: nowhere.'
+    )
+    raw: tuple[Destination, ...] | None = _key(
+        (), OPTIONAL_ADDRESSES, 'Anything unknown goes here. Empty: as chat. ["refuse"]: nowhere.'
+    )
+    web: Destination | None = _key(
+        None,
+        OPTIONAL_ADDRESS,
+        "HTTP requests that are not meant for a proxy (a browser that opens the port) are answered "
+        "by this web server: host:port. Empty: by a plain page.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Socks5Settings:
+    """The way out. With a proxy listed this machine resolves and dials nothing but that server."""
+
+    proxies: tuple[Hop, ...] = _key(
+        (),
+        PROXIES,
+        "socks5://[user:password@]host[:port], percent-encoded; tried in order. "
+        'Empty: directly. "direct" may stand in the list, too.',
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """What clients may name (by TLS server name, by HTTP). Configured upstreams are allowed."""
+
+    allow: tuple[str, ...] = _key(
+        (
+            "whatsapp.net",
+            "*.whatsapp.net",
+            "whatsapp.com",
+            "*.whatsapp.com",
+            "*.fbcdn.net",
+            "wa.me",
+        ),
+        ALLOW,
+        "Names; *.x covers the names below x, not x itself.",
+    )
+    allow_ports: tuple[int, ...] = _key((80, 443, 5222), PORTS, "Ports of those names.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """The HTTP proxy: its limits, and what it changes in messages (nothing, by default)."""
+
+    keepalive: float = _key(60.0, seconds(), "Between two requests on a client's connection.")
+    max_head: int = _key(
+        65536, integer(1024, 1 << 20), "Bytes of a request's or an answer's head; more get 431."
+    )
+    max_fields: int = _key(100, integer(1, 10_000), "Fields of a head; more get 431.")
+    max_body: int = _key(
+        0, integer(0, 10**15), "Bytes of a request's body; more get 413. 0: as many as there are."
+    )
+    via: str = _key(
+        "", PSEUDONYM, "Named in the field Via of both ways (RFC 9110 7.6.3). Empty: no Via."
+    )
+    set_request: tuple[tuple[str, str], ...] = _key(
+        (), FIELDS, "Fields put into each request, in place of those of the same name."
+    )
+    remove_request: tuple[str, ...] = _key((), FIELD_NAMES, "Fields taken out of each request.")
+    set_response: tuple[tuple[str, str], ...] = _key(
+        (), FIELDS, "Fields put into each answer of an upstream, likewise."
+    )
+    remove_response: tuple[str, ...] = _key((), FIELD_NAMES, "Fields taken out of each answer.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """What is shown to the operator, over HTTP: /metrics, /health, /ready."""
+
+    listen: str = _key(
+        "tcp:8199:interface=127.0.0.1", ENDPOINT, "An endpoint description; empty: off."
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    """What is written down. Never a client's address, never a password."""
+
+    level: str = _key("info", choice("debug", "info", "warn", "error"), "The least level logged.")
+    format: str = _key("text", choice("text", "json"), "text or json, a line an event.")
+    output: str = _key(
+        "stdout",
+        OUTPUT,
+        "stdout, stderr or a file, which is reopened on SIGUSR1. "
+        "twistd's own --logfile and --syslog win.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; the attributes are the sections of the file."""
+
+    server: ServerSettings = ServerSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    socks5: Socks5Settings = Socks5Settings()
+    policy: PolicySettings = PolicySettings()
+    http: HttpSettings = HttpSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logging: LoggingSettings = LoggingSettings()
