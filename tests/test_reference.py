@@ -16,7 +16,9 @@ from whatsproxy.reference import (
     DOCUMENT,
     END,
     FILE,
+    HTTP,
     annotated_file,
+    answers,
     effective,
     reasons,
     tables,
@@ -53,6 +55,10 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(with_tables(text, reasons()), text)
         for reason in Reason:
             self.assertIn(f"| `{reason.value}` | {reason.text} |", text)
+
+    def test_http(self) -> None:
+        text = (ROOT / HTTP).read_text(encoding="utf-8")
+        self.assertEqual(with_tables(text, answers()), text)
 
 
 class AnnotatedFileTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.destination import Destination
-from whatsproxy.http1.fields import Rules
+from whatsproxy.http1.fields import Changes, Rules
 from whatsproxy.http1.heads import Limits
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.base import ClientProtocol
@@ -138,10 +138,8 @@ def rules_of(http: HttpSettings) -> Rules:
 
     return Rules(
         http.via.encode(),
-        fields(http.set_request),
-        names(http.remove_request),
-        fields(http.set_response),
-        names(http.remove_response),
+        Changes(names(http.remove_request), fields(http.set_request)),
+        Changes(names(http.remove_response), fields(http.set_response)),
     )
 
 

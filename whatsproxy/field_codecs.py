@@ -13,7 +13,9 @@ def _decode_name(raw: object) -> str:
     name = text_of(raw)
     if _TOKEN.fullmatch(name) is None:
         raise ValueError("the name of a field is expected, such as X-Name")
-    if name.lower().encode() in RESERVED or name.lower().startswith("proxy-"):
+    # CGI knows no difference between the two, so that an origin may not.
+    real = name.lower().replace("_", "-")
+    if real.encode() in RESERVED or real.startswith("proxy-"):
         raise ValueError(f"{name} frames, routes or belongs to one connection: it is not yours")
     return name
 
@@ -37,9 +39,10 @@ def _decode_fields(raw: object) -> tuple[tuple[str, str], ...]:
 def _fields_from_text(text: str) -> object:
     """Read ``X-Name=value,Other=value``; a value with a comma needs the file."""
     pairs = [item.strip().partition("=") for item in text.split(",") if item.strip()]
-    if not all(equals for _, equals, _ in pairs):
-        return text
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    if not all(equals for _, equals, _ in pairs) or len(fields) < len(pairs):
+        return text  # which is none, and whose error says what is right
+    return fields
 
 
 def _decode_pseudonym(raw: object) -> str:

@@ -1,8 +1,8 @@
 """The settings written down from the code: the annotated file, the reference, ``--check-config``.
 
 ``python -m whatsproxy.reference`` writes etc/whatsproxy.toml and the tables of
-docs/configuration.md and docs/operations.md below the current directory; a test compares them all
-with the code.
+docs/configuration.md, docs/http.md and docs/operations.md below the current directory; a test
+compares them all with the code.
 """
 
 import textwrap
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from whatsproxy.codecs import toml
 from whatsproxy.config import ENVIRONMENT_PREFIX, KEYS, SECTIONS
+from whatsproxy.http1.answers import ANSWERS
 from whatsproxy.reason import Reason
 from whatsproxy.settings import Settings
 
 FILE = Path("etc/whatsproxy.toml")
 DOCUMENT = Path("docs/configuration.md")
 OPERATIONS = Path("docs/operations.md")
+HTTP = Path("docs/http.md")
 BEGIN, END = "<!-- written by make docs: begin -->\n", "<!-- written by make docs: end -->\n"
 _HEADER = """\
 # whatsproxy: every setting with its default. Delete what you do not change.
@@ -72,6 +74,15 @@ def reasons() -> str:
     return "\n".join(["| reason | | logged as |", "|---|---|---|", *rows, ""])
 
 
+def answers() -> str:
+    """Return every answer of the proxy to an HTTP request that fails, as a Markdown table."""
+    rows = [
+        f"| {status} | `{reason.value}` | {reason.text.removeprefix('HTTP: ')} | {remedy} |"
+        for reason, (status, remedy) in ANSWERS.items()
+    ]
+    return "\n".join(["| status | reason | | what would help |", "|---|---|---|---|", *rows, ""])
+
+
 def with_tables(document: str, written: str | None = None) -> str:
     """Return a document with the tables, or what else is ``written``, between the two markers."""
     before, rest = document.split(BEGIN)
@@ -85,6 +96,8 @@ def _assignment(settings: Settings, section: str, name: str) -> str:
 
 if __name__ == "__main__":
     FILE.write_text(annotated_file(), encoding="utf-8")
+    http = with_tables(HTTP.read_text(encoding="utf-8"), answers())
+    HTTP.write_text(http, encoding="utf-8")
     operations = with_tables(OPERATIONS.read_text(encoding="utf-8"), reasons())
     OPERATIONS.write_text(operations, encoding="utf-8")
     DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")

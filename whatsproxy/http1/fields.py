@@ -1,7 +1,7 @@
 """What of a message's head goes on: end-to-end fields, in their order and as they were spelled."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import h11
 
@@ -18,15 +18,28 @@ HOP_BY_HOP = frozenset(
 RESERVED = HOP_BY_HOP | FRAMING | {b"trailer", b"expect", b"max-forwards"}
 
 
+class Changes(NamedTuple):
+    """What the operator wants changed in one direction; ``removed`` are names in lower case."""
+
+    removed: frozenset[bytes] = frozenset()
+    added: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def taken_out(self) -> frozenset[bytes]:
+        """Names that go no further as they came."""
+        return self.removed | {name.lower() for name, _ in self.added}
+
+
+NO_CHANGES = Changes()
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the operator wants changed; ``via`` is a pseudonym to be named in Via, or nothing."""
 
     via: bytes = b""
-    set_request: tuple[tuple[bytes, bytes], ...] = ()
-    remove_request: frozenset[bytes] = frozenset()
-    set_response: tuple[tuple[bytes, bytes], ...] = ()
-    remove_response: frozenset[bytes] = frozenset()
+    for_requests: Changes = NO_CHANGES
+    for_responses: Changes = NO_CHANGES
 
 
 Message = h11.Request | h11.Response | h11.InformationalResponse
@@ -59,7 +72,7 @@ def request_to_send(
     """Return the request that goes to the origin."""
     dropped = {HOST} if request.http_version == b"1.1" else {HOST, b"expect"}
     fields = [(b"Host", target.authority)]
-    fields += _end_to_end(request, dropped, rules.remove_request, rules.set_request)
+    fields += _end_to_end(request, dropped, rules.for_requests)
     upgrade = wanted_upgrade(request, framing)
     if upgrade is not None:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
@@ -74,14 +87,16 @@ def request_to_send(
 def is_last_hop(request: h11.Request) -> bool:
     """Whether an OPTIONS request is to be answered by the first who gets it (RFC 9110 7.6.2)."""
     hops = [value for name, value in request.headers if name == b"max-forwards"]
-    return request.method == b"OPTIONS" and b"0" in hops
+    return request.method == b"OPTIONS" and any(not value.strip(b"0") for value in hops if value)
 
 
 def response_fields(
     response: h11.Response | h11.InformationalResponse, rules: Rules, *, close: bool = False
 ) -> Fields:
     """Return the fields that go to the client; h11 adds what frames the body."""
-    fields = _end_to_end(response, set(), rules.remove_response, rules.set_response)
+    # Those have no body, and must not tell the length of one (RFC 9110 8.6).
+    dropped = {LENGTH} if response.status_code < 200 or response.status_code == 204 else set()
+    fields = _end_to_end(response, dropped, rules.for_responses)
     if response.status_code == 101:
         fields.append((b"Connection", b"Upgrade"))
         fields += [(b"Upgrade", value) for name, value in response.headers if name == b"upgrade"]
@@ -90,19 +105,14 @@ def response_fields(
     return fields + _via(response.http_version, rules)
 
 
-def _end_to_end(
-    message: Message,
-    dropped: set[bytes],
-    removed: frozenset[bytes],
-    added: Iterable[tuple[bytes, bytes]],
-) -> Fields:
-    out = (
-        HOP_BY_HOP
-        | set(tokens(message, b"connection"))
-        | dropped
-        | removed
-        | {name.lower() for name, _ in added}
-    )
+def trailers_of(end: h11.EndOfMessage, changes: Changes) -> Fields:
+    """Return the trailer fields that go on: nothing passes there that is taken out of heads."""
+    out = HOP_BY_HOP | changes.taken_out
+    return [field for field in end.headers.raw_items() if field[0].lower() not in out]
+
+
+def _end_to_end(message: Message, dropped: set[bytes], changes: Changes) -> Fields:
+    out = HOP_BY_HOP | set(tokens(message, b"connection")) | dropped | changes.taken_out
     fields = []
     for (name, value), (raw_name, _) in zip(
         message.headers, message.headers.raw_items(), strict=True
@@ -111,7 +121,7 @@ def _end_to_end(
             continue
         # Leading zeros are legal, and octal to some.
         fields.append((raw_name, b"%d" % int(value) if name == LENGTH else value))
-    return [*fields, *added]
+    return [*fields, *changes.added]
 
 
 def _via(version: bytes, rules: Rules) -> Fields:

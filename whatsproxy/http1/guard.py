@@ -133,7 +133,7 @@ class Guard:
             raise BadMessageError("a chunk's size is not a number in hexadecimal digits")
         self._remaining = int(line[1], 16)
         self._total += self._remaining
-        if self._limits.body and self._total > self._limits.body:
+        if self._limits.body and not self._responses and self._total > self._limits.body:
             raise BodyTooLargeError(f"a body of more than {self._limits.body} bytes is too large")
         self._state = self._take_chunk if self._remaining else self._take_trailers
         return line[1] + b"\r\n"

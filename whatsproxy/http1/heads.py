@@ -23,7 +23,10 @@ from whatsproxy.incremental import NeedMore
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``head`` and ``body`` are in bytes (no ``body``: any), ``fields`` is a number of lines."""
+    """``head`` and ``body`` are in bytes, ``fields`` is a number of lines.
+
+    ``body`` is for requests alone; 0 means any size.
+    """
 
     head: int = 64 * 1024
     fields: int = 100

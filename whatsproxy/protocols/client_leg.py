@@ -69,6 +69,10 @@ class ClientLeg(ClientProtocol):
         """Serve a request: answer it, start an exchange, or let go. May raise MessageError."""
         raise NotImplementedError
 
+    def go_ahead(self, event: h11.Data | h11.EndOfMessage) -> None:
+        """Pass a piece of the request's body on to the exchange, or its end."""
+        raise NotImplementedError
+
     # -- The transport
 
     def connectionMade(self) -> None:
@@ -166,10 +170,7 @@ class ClientLeg(ClientProtocol):
         elif kind is h11.ConnectionClosed:
             self._part(Reason.CLIENT_CLOSED)
         elif self.exchange is not None:
-            timeouts = self.proxy.settings.timeouts
-            over = kind is h11.EndOfMessage
-            self.deadline.set(timeouts.http_answer if over else timeouts.idle)
-            self.exchange.send(event)
+            self.go_ahead(event)
 
     def _regulate(self) -> None:
         """Read from the client only what can be put somewhere."""

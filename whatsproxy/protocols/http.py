@@ -6,7 +6,14 @@ import h11
 
 from whatsproxy.http1.answers import options_answer, page_for
 from whatsproxy.http1.errors import NotCarriedError
-from whatsproxy.http1.fields import Fields, Rules, is_last_hop, request_to_send, response_fields
+from whatsproxy.http1.fields import (
+    Fields,
+    Rules,
+    is_last_hop,
+    request_to_send,
+    response_fields,
+    trailers_of,
+)
 from whatsproxy.http1.heads import HOST, Limits
 from whatsproxy.http1.target import check_host, parse_absolute, parse_authority
 from whatsproxy.protocols.base import Proxy
@@ -42,6 +49,17 @@ class HttpConnection(ClientLeg):
             self._answer_here(request)
         else:
             self._forward(request, has_body)
+
+    def go_ahead(self, event: h11.Data | h11.EndOfMessage) -> None:
+        """Pass a piece of the request's body on to the exchange, or its end."""
+        assert self.exchange is not None
+        timeouts = self.proxy.settings.timeouts
+        if isinstance(event, h11.EndOfMessage):
+            self.deadline.set(timeouts.http_answer)
+            event = h11.EndOfMessage(headers=trailers_of(event, self._rules.for_requests))
+        else:
+            self.deadline.set(timeouts.idle)
+        self.exchange.send(event)
 
     def _tunnel(self, request: h11.Request) -> None:
         destination = parse_authority(request.target)
@@ -129,7 +147,8 @@ class HttpConnection(ClientLeg):
 
     def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
         """Pass the end on, with its trailers for those who know them; the next request may come."""
-        trailers = event.headers.raw_items() if self.wire.speaks_1_1 else []
+        speaks = self.wire.speaks_1_1
+        trailers = trailers_of(event, self._rules.for_responses) if speaks else []
         self.exchange = None
         self.kept = origin
         self.send(h11.EndOfMessage(headers=trailers))
