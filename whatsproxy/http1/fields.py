@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import h11
 
-from whatsproxy.http1.heads import FRAMING, HOST, LENGTH, Body, Framing
+from whatsproxy.http1.heads import CONNECTION, FRAMING, HOST, LENGTH, Body, Framing
 from whatsproxy.http1.target import Target
 
 Fields = list[tuple[bytes, bytes]]
@@ -42,40 +42,35 @@ class Rules:
     for_responses: Changes = NO_CHANGES
 
 
-Message = h11.Request | h11.Response | h11.InformationalResponse
+#: A head's fields: each name in lower case, as it was spelled, and its value.
+Items = list[tuple[bytes, bytes, bytes]]
 
 
-def tokens(message: Message, name: bytes) -> list[bytes]:
+def items_of(message: h11.Request | h11.Response | h11.InformationalResponse) -> Items:
+    """Return a message's fields, in their order."""
+    return [(name.lower(), name, value) for name, value in message.headers.raw_items()]
+
+
+def values_of(items: Items, wanted: bytes) -> list[bytes]:
+    """Return the values of a field, given in lower case."""
+    return [value for name, _, value in items if name == wanted]
+
+
+def tokens(items: Items, wanted: bytes) -> list[bytes]:
     """Return the members, in lower case, of a field that is a list of tokens."""
-    values = [value for field, value in message.headers if field == name]
-    return [part for v in values for item in v.split(b",") if (part := item.strip(b" \t").lower())]
-
-
-def wanted_upgrade(request: h11.Request, framing: Framing) -> bytes | None:
-    """Return the protocols of an Upgrade that may be passed on (RFC 9110 7.8), or None.
-
-    With a body an origin could switch in the middle of it. Cleartext HTTP/2 is not passed on:
-    behind it requests would go to names that nobody has checked.
-    """
-    protocols = tokens(request, b"upgrade")
-    named = b"upgrade" in tokens(request, b"connection")
-    if not protocols or not named or framing != 0 or request.http_version != b"1.1":
-        return None
-    if b"h2c" in protocols:
-        return None
-    return b", ".join(value for name, value in request.headers if name == b"upgrade")
+    listed = b",".join(values_of(items, wanted))
+    return [token for part in listed.split(b",") if (token := part.strip(b" \t").lower())]
 
 
 def request_to_send(
     request: h11.Request, target: Target, framing: Framing, rules: Rules
 ) -> h11.Request:
     """Return the request that goes to the origin."""
+    items = items_of(request)
     dropped = {HOST} if request.http_version == b"1.1" else {HOST, b"expect"}
-    fields = [(b"Host", target.authority)]
-    fields += _end_to_end(request, dropped, rules.for_requests)
-    upgrade = wanted_upgrade(request, framing)
-    if upgrade is not None:
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
+    fields = [(b"Host", target.authority), *_end_to_end(items, dropped, rules.for_requests)]
+    if request.http_version == b"1.1" and framing == 0:
+        fields += _wanted_upgrade(items)
     if framing is Body.CHUNKED:
         fields.append((b"Transfer-Encoding", b"chunked"))
     fields += _via(request.http_version, rules)
@@ -86,20 +81,23 @@ def request_to_send(
 
 def is_last_hop(request: h11.Request) -> bool:
     """Whether an OPTIONS request is to be answered by the first who gets it (RFC 9110 7.6.2)."""
-    hops = [value for name, value in request.headers if name == b"max-forwards"]
-    return request.method == b"OPTIONS" and any(not value.strip(b"0") for value in hops if value)
+    if request.method != b"OPTIONS":
+        return False
+    hops = values_of(items_of(request), b"max-forwards")
+    return any(not value.strip(b"0") for value in hops if value)
 
 
 def response_fields(
     response: h11.Response | h11.InformationalResponse, rules: Rules, *, close: bool = False
 ) -> Fields:
     """Return the fields that go to the client; h11 adds what frames the body."""
+    items = items_of(response)
     # Those have no body, and must not tell the length of one (RFC 9110 8.6).
     dropped = {LENGTH} if response.status_code < 200 or response.status_code == 204 else set()
-    fields = _end_to_end(response, dropped, rules.for_responses)
+    fields = _end_to_end(items, dropped, rules.for_responses)
     if response.status_code == 101:
         fields.append((b"Connection", b"Upgrade"))
-        fields += [(b"Upgrade", value) for name, value in response.headers if name == b"upgrade"]
+        fields += [(b"Upgrade", value) for value in values_of(items, b"upgrade")]
     elif close:
         fields.append((b"Connection", b"close"))
     return fields + _via(response.http_version, rules)
@@ -111,16 +109,27 @@ def trailers_of(end: h11.EndOfMessage, changes: Changes) -> Fields:
     return [field for field in end.headers.raw_items() if field[0].lower() not in out]
 
 
-def _end_to_end(message: Message, dropped: set[bytes], changes: Changes) -> Fields:
-    out = HOP_BY_HOP | set(tokens(message, b"connection")) | dropped | changes.taken_out
-    fields = []
-    for (name, value), (raw_name, _) in zip(
-        message.headers, message.headers.raw_items(), strict=True
-    ):
-        if name in out or name.startswith(b"proxy-"):
-            continue
+def _wanted_upgrade(items: Items) -> Fields:
+    """Return the fields of an Upgrade that may be passed on (RFC 9110 7.8).
+
+    Not with a body, in the middle of which an origin could switch. Cleartext HTTP/2 is not passed
+    on: behind it requests would go to names that nobody has checked.
+    """
+    protocols = tokens(items, b"upgrade")
+    if not protocols or b"h2c" in protocols or b"upgrade" not in tokens(items, b"connection"):
+        return []
+    wanted = b", ".join(values_of(items, b"upgrade"))
+    return [(b"Connection", b"Upgrade"), (b"Upgrade", wanted)]
+
+
+def _end_to_end(items: Items, dropped: set[bytes], changes: Changes) -> Fields:
+    out = HOP_BY_HOP | set(tokens(items, CONNECTION)) | dropped | changes.taken_out
+    fields = [
         # Leading zeros are legal, and octal to some.
-        fields.append((raw_name, b"%d" % int(value) if name == LENGTH else value))
+        (raw_name, b"%d" % int(value) if name == LENGTH else value)
+        for name, raw_name, value in items
+        if name not in out and not name.startswith(b"proxy-")
+    ]
     return [*fields, *changes.added]
 
 

@@ -10,9 +10,11 @@ from whatsproxy.http1.fields import (
     Fields,
     Rules,
     is_last_hop,
+    items_of,
     request_to_send,
     response_fields,
     trailers_of,
+    values_of,
 )
 from whatsproxy.http1.heads import HOST, Limits
 from whatsproxy.http1.target import check_host, parse_absolute, parse_authority
@@ -166,7 +168,7 @@ class HttpConnection(ClientLeg):
 
 
 def _hosts(request: h11.Request) -> list[bytes]:
-    return [value for name, value in request.headers if name == HOST]
+    return values_of(items_of(request), HOST)
 
 
 def _with(event: Any, fields: Fields) -> Any:
