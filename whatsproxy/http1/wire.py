@@ -69,18 +69,22 @@ class Wire:
                 return None
             else:
                 if type(event) is h11.EndOfMessage:
-                    by_close = self._ended and self._guard.framing is Body.UNTIL_CLOSE
-                    if not (self._guard.ended or by_close):
-                        raise BadMessageError("the end of the message is in doubt")
-                    self._complete = True
+                    self._insist_on_the_end()
                 return event
         return None
+
+    def _insist_on_the_end(self) -> None:
+        by_close = self._ended and self._guard.framing is Body.UNTIL_CLOSE
+        if not (self._guard.ended or by_close) or self._h11.trailing_data[0]:
+            raise BadMessageError("the end of the message is in doubt")
+        self._complete = True
 
     def _read(self) -> Any:
         try:
             return self._h11.next_event()
-        except h11.RemoteProtocolError as e:
-            raise BadMessageError(str(e)) from None
+        except h11.RemoteProtocolError:  # whose text holds bytes of a stranger's
+            problem = "ended too early" if self._ended else "is not HTTP/1.1"
+            raise BadMessageError(f"the message {problem}") from None
 
     def _feed(self) -> bool:
         """Give h11 a piece, or the end; say whether there was anything."""
