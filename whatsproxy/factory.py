@@ -12,6 +12,7 @@ from whatsproxy.http1.fields import Changes, Rules
 from whatsproxy.http1.heads import Limits
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.base import ClientProtocol
+from whatsproxy.protocols.connect import HttpTunnel
 from whatsproxy.protocols.http import HttpConnection
 from whatsproxy.protocols.refused import UNRECOGNIZED_NAME, Refused
 from whatsproxy.protocols.sniffer import Sniffer
@@ -93,7 +94,8 @@ class ProxyFactory:
         if isinstance(route, Refusal):
             last_word = UNRECOGNIZED_NAME if sniffed.kind is Kind.TLS else b""
             return Refused(self, session, route.reason, route.detail, last_word=last_word)
-        return Tunnel(self, session, route)
+        tunnel = HttpTunnel if sniffed.kind is Kind.HTTP else Tunnel
+        return tunnel(self, session, route)
 
     def drain(self) -> None:
         """Begin nothing new, and end what only waits for something new."""

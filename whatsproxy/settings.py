@@ -131,9 +131,11 @@ class HttpSettings:
 
     keepalive: float = _key(60.0, seconds(), "Between two requests on a client's connection.")
     max_head: int = _key(
-        65536, integer(1024, 1 << 20), "Bytes of a request's or an answer's head; more get 431."
+        65536,
+        integer(1024, 1 << 20),
+        "Bytes of a head; a larger request gets 431, a larger answer 502.",
     )
-    max_fields: int = _key(100, integer(1, 10_000), "Fields of a head; more get 431.")
+    max_fields: int = _key(100, integer(1, 10_000), "Fields of a head, likewise.")
     max_body: int = _key(
         0, integer(0, 10**15), "Bytes of a request's body; more get 413. 0: as many as there are."
     )

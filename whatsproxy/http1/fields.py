@@ -95,10 +95,10 @@ def response_fields(
     # Those have no body, and must not tell the length of one (RFC 9110 8.6).
     dropped = {LENGTH} if response.status_code < 200 or response.status_code == 204 else set()
     fields = _end_to_end(items, dropped, rules.for_responses)
-    if response.status_code == 101:
+    if response.status_code in (101, 426):  # RFC 9110 15.2.2, 15.5.22
         fields.append((b"Connection", b"Upgrade"))
         fields += [(b"Upgrade", value) for value in values_of(items, b"upgrade")]
-    elif close:
+    if close:
         fields.append((b"Connection", b"close"))
     return fields + _via(response.http_version, rules)
 
@@ -116,9 +116,10 @@ def _wanted_upgrade(items: Items) -> Fields:
     on: behind it requests would go to names that nobody has checked.
     """
     protocols = tokens(items, b"upgrade")
-    if not protocols or b"h2c" in protocols or b"upgrade" not in tokens(items, b"connection"):
+    cleartext = any(protocol.strip(b'"').startswith(b"h2c") for protocol in protocols)
+    if not protocols or cleartext or b"upgrade" not in tokens(items, CONNECTION):
         return []
-    wanted = b", ".join(values_of(items, b"upgrade"))
+    wanted = b", ".join(value for value in values_of(items, b"upgrade") if value)
     return [(b"Connection", b"Upgrade"), (b"Upgrade", wanted)]
 
 

@@ -49,6 +49,16 @@ class Wire:
         return self._h11.their_http_version == b"1.1"
 
     @property
+    def complete(self) -> bool:
+        """Whether the peer's message has been read to its end."""
+        return self._complete
+
+    @property
+    def waits_for_100(self) -> bool:
+        """Whether the client waits for 100 Continue before it sends its body."""
+        return self._h11.they_are_waiting_for_100_continue
+
+    @property
     def reusable(self) -> bool:
         """Whether both sides are through with their message, and another may follow."""
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE

@@ -1,24 +1,23 @@
-"""The client's leg of HTTP: requests are read off it one by one, and answers given."""
+"""The client's leg of HTTP: requests are read off it one by one, each in its time."""
 
 from typing import Any
 
 import h11
 from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from whatsproxy.http1.answers import Answer, answer_to
 from whatsproxy.http1.errors import MessageError
 from whatsproxy.http1.heads import Limits
 from whatsproxy.http1.wire import Wire
 from whatsproxy.protocols.base import ClientProtocol, Proxy
-from whatsproxy.protocols.deadline import Deadline
 from whatsproxy.protocols.exchange import Exchange
-from whatsproxy.protocols.origin import Origin
+from whatsproxy.protocols.origin import EVENTS_A_TURN, Origin
+from whatsproxy.protocols.waiting import Patience, Waiting, waiting_for
 from whatsproxy.reason import Reason
-from whatsproxy.session import AnsweredBy, Session
+from whatsproxy.session import Session
 from whatsproxy.transport import tune
 
 #: Bytes of further requests that are kept while one is being served; beyond them the client waits.
@@ -29,7 +28,7 @@ log = Logger()
 
 @implementer(IPushProducer)
 class ClientLeg(ClientProtocol):
-    """Reads requests, gives answers, and keeps the time of both.
+    """Reads requests and keeps the time of all that happens.
 
     It is the producer of the client's transport: while that one's buffer is full, no answer goes
     on, and no request is begun. One request is served at a time, ``exchange`` where an upstream
@@ -38,11 +37,12 @@ class ClientLeg(ClientProtocol):
 
     __slots__ = (
         "_full",
-        "_method",
+        "_later",
         "_parted",
+        "_patience",
         "_pumping",
         "_reading",
-        "deadline",
+        "_uncounted",
         "ended",
         "exchange",
         "kept",
@@ -54,16 +54,19 @@ class ClientLeg(ClientProtocol):
         super().__init__(proxy, session)
         self.limits = limits
         self.wire = Wire(h11.SERVER, limits)
-        self.deadline = Deadline(proxy.clock, self._expired)
         self.exchange: Exchange | None = None
         self.kept: Origin | None = None
         #: The client has sent all it will.
         self.ended = False
-        self._method = b""
+        self._patience = Patience(proxy.clock, proxy.settings, self._expired)
+        self._later: IDelayedCall | None = None
+        self._uncounted = 0
         self._full = False
         self._parted = False
         self._pumping = False
         self._reading = True
+
+    # -- What is to be done with what is read
 
     def begin(self, request: h11.Request, *, has_body: bool) -> None:
         """Serve a request: answer it, start an exchange, or let go. May raise MessageError."""
@@ -73,6 +76,14 @@ class ClientLeg(ClientProtocol):
         """Pass a piece of the request's body on to the exchange, or its end."""
         raise NotImplementedError
 
+    def refuse(self, error: MessageError) -> None:
+        """Answer a request that is not to be read any further."""
+        raise NotImplementedError
+
+    def late(self, waiting: Waiting) -> None:
+        """End what has taken too long."""
+        raise NotImplementedError
+
     # -- The transport
 
     def connectionMade(self) -> None:
@@ -80,13 +91,11 @@ class ClientLeg(ClientProtocol):
         super().connectionMade()
         tune(self.transport, keepalive=False)
         self.transport.registerProducer(self, True)
-        self._await_request()
+        self.keep_time()
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sends, as far as it can be served."""
-        self.session.received += len(data)
-        if self.exchange is None and not self.wire.buffered:
-            self.deadline.set(self.proxy.settings.timeouts.http_head)
+        self._uncounted += len(data)
         self.wire.receive(data)
         self.pump()
 
@@ -99,6 +108,7 @@ class ClientLeg(ClientProtocol):
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
         self._release()
+        self.session.received += self._uncounted
         if reason.check(ConnectionDone):
             why = Reason.CLIENT_CLOSED
         else:
@@ -132,26 +142,43 @@ class ClientLeg(ClientProtocol):
     def drain(self) -> None:
         """End, if only waiting for a request; otherwise the answer under way is the last one."""
         if self.exchange is None and not self.wire.buffered and not self._parted:
-            self._part(Reason.DRAINING)
+            self.depart(Reason.DRAINING)
 
     # -- Requests
 
     def pump(self) -> None:
-        """Serve what has arrived, as far as that can be done now."""
+        """Serve what has arrived, as far as that can be done now; the rest in the next turn."""
         if self._pumping:
             return  # whoever called for it is called by it
-        self._pumping = True
-        try:
-            while self._may_take():
-                event = self.wire.next_event()
-                if event is None:
-                    break
-                self._take(event)
-        except MessageError as e:
-            self._refuse(e)
-        finally:
-            self._pumping = False
-        self._regulate()
+        if self._later is None:
+            self._pumping = True
+            try:
+                self._serve()
+            except MessageError as e:
+                self.refuse(e)
+            except Exception:
+                # Whoever has called is not to suffer for it, nor to be taken for who did it.
+                log.failure("serving a request failed unexpectedly")
+                self.abort(Reason.INTERNAL)
+            finally:
+                self._pumping = False
+        if not self._parted:
+            self._count_received(self.wire.buffered)
+            self._regulate()
+            self.keep_time()
+
+    def _serve(self) -> None:
+        for _ in range(EVENTS_A_TURN):
+            event = self.wire.next_event() if self._may_take() else None
+            if event is None:
+                return
+            self._take(event)
+        if not self._parted:
+            self._later = self.proxy.clock.callLater(0, self._serve_on)
+
+    def _serve_on(self) -> None:
+        self._later = None
+        self.pump()
 
     def _may_take(self) -> bool:
         if self._parted:
@@ -161,23 +188,30 @@ class ClientLeg(ClientProtocol):
     def _take(self, event: Any) -> None:
         kind = type(event)
         if kind is h11.Request:
-            self.deadline.clear()
-            self._method = event.method
             has_body = self.wire.framing != 0
             if not has_body:
                 self.wire.next_event()  # its end, so that the next request may follow
             self.begin(event, has_body=has_body)
         elif kind is h11.ConnectionClosed:
-            self._part(Reason.CLIENT_CLOSED)
+            self.depart(Reason.CLIENT_CLOSED)
         elif self.exchange is not None:
             self.go_ahead(event)
 
+    def _count_received(self, left: int) -> None:
+        """Count what has been read, all but ``left`` bytes, which may be somebody else's to count.
+
+        A figure that is read meanwhile must never go back.
+        """
+        self.session.received += self._uncounted - left
+        self._uncounted = left
+
     def _regulate(self) -> None:
         """Read from the client only what can be put somewhere."""
-        if self._parted or self.ended:
+        if self.ended:
             return
         blocked = self.exchange is not None and self.exchange.full
-        reading = not blocked and self.wire.buffered <= PIPELINE_LIMIT
+        # A head must fit, whatever its limit.
+        reading = not blocked and self.wire.buffered <= max(PIPELINE_LIMIT, self.limits.head)
         if reading is not self._reading:
             self._reading = reading
             if reading:
@@ -185,130 +219,56 @@ class ClientLeg(ClientProtocol):
             else:
                 self.transport.pauseProducing()
 
-    # -- Answers
+    # -- Time
 
-    @property
-    def last(self) -> bool:
-        """Whether the answer that is now given is this connection's last."""
-        return self.proxy.draining or self.ended
+    def keep_time(self, *, moved: bool = False, anew: bool = False) -> None:
+        """Wait for what has to happen next; from now on, if something has ``moved`` meanwhile.
 
-    def count(self, status: int, by: AnsweredBy) -> None:
-        """Count the request by its answer."""
-        self.proxy.ledger.answered(self._method, status, by)
+        ``anew``: what is waited for belongs to another request than before.
+        """
+        if anew:
+            self._patience.forget()
+        waiting = waiting_for(
+            self.exchange,
+            begun=self.wire.buffered > 0,
+            full=self._full,
+            waits_for_100=self.wire.waits_for_100,
+        )
+        self._patience.wait_for(waiting, moved=moved)
 
-    def send(self, event: Any) -> None:
-        """Send an event of the answer."""
-        data = self.wire.send(event)
-        if data:
-            self.write(data)
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        self.session.sent += len(data)
-        self.transport.write(data)
-
-    def give(self, answer: Answer, reason: Reason = Reason.ANSWERED, detail: str = "") -> None:
-        """Give an answer of our own, and go on; ``reason`` is why it is given."""
-        response, body = answer
-        self.count(response.status_code, AnsweredBy.PROXY)
-        self.send(response)
-        if body and self._method != b"HEAD":
-            self.send(h11.Data(data=body))
-        self.send(h11.EndOfMessage())
-        if reason.error and self.wire.reusable:
-            # The connection goes on: this is not the reason of its end.
-            log.warn(
-                "request failed: {reason} to={target} ({detail})",
-                reason=reason.value,
-                target=self.session.target or "-",
-                detail=detail or reason.text,
-            )
-        self.go_on(reason, detail)
-
-    def give_error(self, reason: Reason, detail: str = "", *, close: bool = False) -> None:
-        """Answer a request that fails for this reason."""
-        close = close or self.last or not self._request_is_read()
-        self.give(answer_to(reason, detail, close=close), reason, detail)
-
-    def _refuse(self, error: MessageError) -> None:
-        """Answer a request that is not to be read any further."""
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            exchange.abandon()
-        if exchange is not None and exchange.answered:
-            self.break_off(error.reason, str(error))
-        else:
-            self.give_error(error.reason, str(error), close=True)
-
-    def _request_is_read(self) -> bool:
-        """Read the rest of a request whose answer is known already, if it is here."""
+    def _expired(self, waiting: Waiting) -> None:
         try:
-            while isinstance(event := self.wire.next_event(), h11.Data):
-                pass
-        except MessageError:
-            return False
-        return self.wire.framing == 0 or isinstance(event, h11.EndOfMessage)
+            self.late(waiting)
+        except Exception:
+            log.failure("ending what took too long failed unexpectedly")
+            self.abort(Reason.INTERNAL)
 
-    # -- What comes after an answer
+    # -- The end
 
-    def go_on(self, reason: Reason, detail: str = "") -> None:
-        """Serve the next request; or let the client go, for this reason, if there is to be none."""
-        if not self.wire.reusable:
-            self._part(reason, detail)
-        elif self.proxy.draining:
-            self._part(Reason.DRAINING)
-        else:
-            self._method = b""
-            self.wire.start_next_cycle()
-            self._await_request()
-            self.pump()
-
-    def _await_request(self) -> None:
-        settings = self.proxy.settings
-        begun = self.wire.buffered
-        self.deadline.set(settings.timeouts.http_head if begun else settings.http.keepalive)
-
-    def _expired(self) -> None:
-        """The deadline is over: who kept us waiting?"""
-        exchange, self.exchange = self.exchange, None
-        if exchange is None:
-            if self.wire.buffered:
-                self.give_error(Reason.REQUEST_TIMEOUT, close=True)
-            else:
-                self._part(Reason.IDLE)
-            return
-        exchange.abandon()
-        if exchange.answered:
-            self.break_off(Reason.IDLE)
-        elif exchange.complete or exchange.full:
-            self.give_error(Reason.UPSTREAM_SILENT)
-        else:
-            self.give_error(Reason.REQUEST_TIMEOUT, close=True)
-
-    def break_off(self, reason: Reason, detail: str = "") -> None:
-        """End in the middle of an answer, so that nobody takes it for the whole."""
-        if self.wire.speaks_1_1:
-            self._part(reason, detail)  # its length, or its last chunk, is missing
-        else:
-            self.abort(reason)  # only a reset tells
-
-    def _part(self, reason: Reason, detail: str = "") -> None:
-        self.let_go()
+    def depart(self, reason: Reason, detail: str = "") -> None:
+        """Let the client go, with all that it was sent."""
+        self.session.received += len(self.let_go())
         self.part(reason, detail, flush=self.proxy.settings.timeouts.idle, peer_ended=self.ended)
 
-    def let_go(self) -> bytes:
-        """Be no more who reads from the client; return what it has sent that was not read."""
-        self._parted = True
+    def let_go(self, replayed: int = 0) -> bytes:
+        """Be no more who reads from the client; return what it has sent that was not read.
+
+        That, and ``replayed`` bytes that were read, are to be counted by who takes over.
+        """
+        self._count_received(self.wire.buffered + replayed)
+        self._uncounted = 0
         self._release()
         self.transport.unregisterProducer()
         if not self._reading and not self.ended:
             self.transport.resumeProducing()
-        rest = self.wire.take_rest()
-        self.session.received -= len(rest)  # who takes it counts it
-        return rest
+        return self.wire.take_rest()
 
     def _release(self) -> None:
-        self.deadline.stop()
+        self._parted = True
+        self._patience.stop()
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abandon()

@@ -30,11 +30,8 @@ class Asker(Protocol):
     proxy: Proxy
     limits: Limits
 
-    def upstream_ready(self) -> None:
-        """Hear that the request has been begun: its body may follow."""
-
-    def upstream_full(self, full: bool) -> None:
-        """Hear that the upstream's buffer is full, or empty again."""
+    def pump(self) -> None:
+        """Go on with the request: the upstream is there, or full, or not full any more."""
 
     def take_interim(self, event: h11.InformationalResponse) -> None:
         """Take a 1xx answer, 101 excepted."""
@@ -91,6 +88,11 @@ class Exchange:
         self.full = False
 
     @property
+    def begun(self) -> bool:
+        """Whether the request is on its way; otherwise the upstream is being reached."""
+        return self._origin is not None
+
+    @property
     def ready(self) -> bool:
         """Whether the request's body can be sent on now."""
         return self._origin is not None and not self.full and not self.complete
@@ -125,22 +127,22 @@ class Exchange:
     def pause_answer(self) -> None:
         """Read no more of the answer: the client's buffer is full."""
         if self._origin is not None:
-            self._origin.transport.pauseProducing()
+            self._origin.pause()
 
     def resume_answer(self) -> None:
         """Read on."""
-        if self._origin is not None and self._origin.usable:
-            self._origin.transport.resumeProducing()
+        if self._origin is not None:
+            self._origin.resume()
 
     def pauseProducing(self) -> None:
         """The origin's buffer is full."""
         self.full = True
-        self._asker.upstream_full(True)
+        self._asker.pump()
 
     def resumeProducing(self) -> None:
         """The origin's buffer is empty."""
         self.full = False
-        self._asker.upstream_full(False)
+        self._asker.pump()
 
     def stopProducing(self) -> None:
         """The origin is lost; ``failed`` does what is to be done."""
@@ -169,11 +171,12 @@ class Exchange:
     def failed(self, reason: Reason, detail: str) -> None:
         """Hear that the origin is gone (the origin's Listener): once more, or tell the client."""
         origin, self._origin = self._origin, None
-        if self._repeatable and origin is not None and not origin.heard:
+        if self._repeatable and origin is not None and not origin.answering:
             self._repeatable = False
             self.complete = False
             self.full = False
             self._connect()
+            self._asker.pump()
         else:
             self._asker.take_failure(reason, detail)
 
@@ -207,11 +210,9 @@ class Exchange:
         origin.listener = self
         origin.transport.registerProducer(self, True)
         origin.send(self._request)
-        if self._has_body:
-            self._asker.upstream_ready()
-        else:
+        if not self._has_body:
             self.send(h11.EndOfMessage())
-            self._asker.upstream_ready()
+        self._asker.pump()
 
     def _unreached(self, failure: Failure) -> None:
         if self._connecting is None and failure.check(CancelledError):
@@ -222,7 +223,7 @@ class Exchange:
         reason = reason_of(error)
         if reason is Reason.INTERNAL:
             log.failure("connecting failed unexpectedly", failure)
-        self._asker.take_failure(reason, str(error))
+        self._asker.take_failure(reason, "" if reason is Reason.INTERNAL else str(error))
 
     def _broken(self, failure: Failure) -> None:
         """An error of ours: let it end this exchange, and nothing else."""

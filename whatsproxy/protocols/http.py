@@ -1,5 +1,6 @@
 """HTTP: each request is forwarded, tunnelled or answered here, by what it asks for."""
 
+from functools import partial
 from typing import Any
 
 import h11
@@ -18,19 +19,18 @@ from whatsproxy.http1.fields import (
 )
 from whatsproxy.http1.heads import HOST, Limits
 from whatsproxy.http1.target import check_host, parse_absolute, parse_authority
+from whatsproxy.protocols.answering import AnsweringLeg
 from whatsproxy.protocols.base import Proxy
-from whatsproxy.protocols.client_leg import ClientLeg
-from whatsproxy.protocols.connect import ConnectTunnel
+from whatsproxy.protocols.connect import ConnectTunnel, HttpTunnel
 from whatsproxy.protocols.exchange import Exchange
 from whatsproxy.protocols.origin import Origin
-from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
 from whatsproxy.route import Refusal
 from whatsproxy.session import AnsweredBy, Session
 from whatsproxy.transport import hand_over
 
 
-class HttpConnection(ClientLeg):
+class HttpConnection(AnsweringLeg):
     """Decides about each request; passes on what an exchange has to say (it is its Asker)."""
 
     __slots__ = ("_rules",)
@@ -43,6 +43,7 @@ class HttpConnection(ClientLeg):
 
     def begin(self, request: h11.Request, *, has_body: bool) -> None:
         """Serve a request by its target: a tunnel, something of ours, or an origin's."""
+        self.method = request.method
         if self.proxy.draining:
             self.give_error(Reason.DRAINING)
         elif request.method == b"CONNECT":
@@ -55,13 +56,10 @@ class HttpConnection(ClientLeg):
     def go_ahead(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Pass a piece of the request's body on to the exchange, or its end."""
         assert self.exchange is not None
-        timeouts = self.proxy.settings.timeouts
         if isinstance(event, h11.EndOfMessage):
-            self.deadline.set(timeouts.http_answer)
             event = h11.EndOfMessage(headers=trailers_of(event, self._rules.for_requests))
-        else:
-            self.deadline.set(timeouts.idle)
         self.exchange.send(event)
+        self.keep_time(moved=True)
 
     def _tunnel(self, request: h11.Request) -> None:
         destination = parse_authority(request.target)
@@ -72,14 +70,15 @@ class HttpConnection(ClientLeg):
             # What the client has sent for the tunnel must not be taken for a request.
             self.give_error(route.reason, route.detail, close=True)
         else:
-            self._leave_to(ConnectTunnel(self.proxy, self.session, route))
+            self._leave_to(ConnectTunnel(self.proxy, self.session, route, ended=self.ended))
 
     def _answer_here(self, request: h11.Request) -> None:
         web = self.proxy.router.web
         if web is not None:
-            self._leave_to(Tunnel(self.proxy, self.session, web), self.wire.raw_head)
+            tunnel = HttpTunnel(self.proxy, self.session, web, ended=self.ended)
+            self._leave_to(tunnel, self.wire.raw_head)
         else:
-            self.give(page_for(request.method, request.target, close=self.last))
+            self.give(partial(page_for, request.method, request.target))
 
     def _forward(self, request: h11.Request, has_body: bool) -> None:
         target = parse_absolute(request.method, request.target)
@@ -91,31 +90,18 @@ class HttpConnection(ClientLeg):
         if isinstance(route, Refusal):
             self.give_error(route.reason, route.detail)
         elif is_last_hop(request):
-            self.give(options_answer(close=self.last))
+            self.give(options_answer)
         else:
             outgoing = request_to_send(request, target, self.wire.framing, self._rules)
             kept, self.kept = self.kept, None
             self.exchange = Exchange(self, outgoing, route, has_body=has_body)
             self.exchange.start(kept)
 
-    def _leave_to(self, tunnel: Tunnel, head: bytes = b"") -> None:
+    def _leave_to(self, tunnel: HttpTunnel, head: bytes = b"") -> None:
         """Leave the client to a tunnel, which begins with this and what has arrived behind it."""
-        self.session.received -= len(head)  # the relay counts it
-        hand_over(self, tunnel, head + self.let_go())
+        hand_over(self, tunnel, head + self.let_go(replayed=len(head)))
 
     # -- The exchange
-
-    def upstream_ready(self) -> None:
-        """The request is on its way."""
-        assert self.exchange is not None
-        timeouts = self.proxy.settings.timeouts
-        complete = self.exchange.complete
-        self.deadline.set(timeouts.http_answer if complete else timeouts.idle)
-        self.pump()
-
-    def upstream_full(self, full: bool) -> None:
-        """The upstream takes no more of the body, or takes it again."""
-        self.pump()  # which reads from the client only what goes somewhere
 
     def take_interim(self, event: h11.InformationalResponse) -> None:
         """Pass a 1xx answer on, to those who know such answers (RFC 9110 15.2)."""
@@ -130,7 +116,7 @@ class HttpConnection(ClientLeg):
         if early:
             self.write(early)
         self.exchange = None
-        origin.transport.resumeProducing()
+        origin.resume()
         self.join(origin, self.let_go(), ended=self.ended)
 
     def take_answer(self, event: h11.Response) -> None:
@@ -139,13 +125,13 @@ class HttpConnection(ClientLeg):
         # What is left of the request may never come, or be taken for another one.
         close = self.last or not self.exchange.complete
         self.count(event.status_code, AnsweredBy.UPSTREAM)
-        self.deadline.set(self.proxy.settings.timeouts.idle)
         self.send(_with(event, response_fields(event, self._rules, close=close)))
+        self.keep_time(moved=True)
 
     def take_body(self, event: h11.Data) -> None:
         """Pass a piece of the body on."""
-        self.deadline.set(self.proxy.settings.timeouts.idle)
         self.send(event)
+        self.keep_time(moved=True)
 
     def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
         """Pass the end on, with its trailers for those who know them; the next request may come."""

@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 import h11
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -13,6 +14,10 @@ from whatsproxy.http1.wire import Wire
 from whatsproxy.lingering import LINGER
 from whatsproxy.reason import Reason
 from whatsproxy.transport import StreamProtocol
+
+#: Events of one connection that are served before it is the others' turn: much more can arrive at
+#: once, in one-byte chunks or in short requests.
+EVENTS_A_TURN = 100
 
 
 class Listener(Protocol):
@@ -32,16 +37,29 @@ class Origin(StreamProtocol):
     not become the answer to the next request.
     """
 
-    __slots__ = ("_clock", "_closing", "_eof", "_gone", "destination", "heard", "listener", "wire")
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "_eof",
+        "_gone",
+        "_later",
+        "_paused",
+        "answering",
+        "destination",
+        "listener",
+        "wire",
+    )
 
     def __init__(self, clock: IReactorTime, destination: Destination, limits: Limits) -> None:
         self.destination = destination
         self.wire = Wire(h11.CLIENT, limits)
         self.listener: Listener | None = None
         #: Whether a byte of the current answer has come.
-        self.heard = False
+        self.answering = False
         self._clock = clock
         self._closing: IDelayedCall | None = None
+        self._later: IDelayedCall | None = None
+        self._paused = False
         self._eof = False
         self._gone = False
 
@@ -56,14 +74,24 @@ class Origin(StreamProtocol):
         if data:
             self.transport.write(data)
 
+    def pause(self) -> None:
+        """Read no more of the answer for now."""
+        self._paused = True
+        self._regulate()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._regulate()
+
     def rest(self) -> "Origin | None":
         """Let go of the listener; return the origin if it can take another request."""
         self.listener = None
         self.transport.unregisterProducer()
         if self.usable and self.wire.reusable and not self.wire.buffered:
             self.wire.start_next_cycle()
-            self.heard = False
-            self.transport.resumeProducing()
+            self.answering = False
+            self.resume()
             return self
         self.close()
         return None
@@ -85,7 +113,7 @@ class Origin(StreamProtocol):
         if self.listener is None:
             self.abort()
             return
-        self.heard = True
+        self.answering = True
         self.wire.receive(data)
         self._read()
 
@@ -97,26 +125,56 @@ class Origin(StreamProtocol):
             return
         self.wire.end()
         self._read()
-        self._fail(Reason.UPSTREAM_RESET, "the upstream ended the connection before its answer")
 
     def connectionLost(self, reason: Failure) -> None:
         """Nothing is left of the connection."""
         self._gone = True
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
-        self._fail(Reason.UPSTREAM_RESET, "the upstream broke the connection off")
+        for timer in (self._closing, self._later):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._later = None
+        if reason.check(ConnectionClosed):
+            self._fail(Reason.UPSTREAM_RESET, "the upstream broke the connection off")
+        else:  # Twisted closes a connection whose protocol raised, with what it raised
+            self._fail(Reason.INTERNAL, "")
 
     def _read(self) -> None:
+        """Tell the listener what has arrived; after EVENTS_A_TURN, go on in the next turn."""
+        if self._later is not None:
+            return
         try:
-            while self.listener is not None:
+            for _ in range(EVENTS_A_TURN):
+                if self.listener is None:
+                    return
                 event = self.wire.next_event()
                 if event is None or type(event) is h11.ConnectionClosed:
-                    return
+                    break
                 self.listener.heard(event)
+            else:
+                self._later = self._clock.callLater(0, self._read_on)
+                self._regulate()
+                return
         except MessageError as e:
-            if self._eof:
-                return  # it ended in the middle
-            self._fail(Reason.UPSTREAM_BAD_ANSWER, f"the upstream's answer is not HTTP: {e}")
+            if not self._eof:
+                self._fail(Reason.UPSTREAM_BAD_ANSWER, f"the upstream's answer is not HTTP: {e}")
+                return
+        if self._eof:
+            problem = "the upstream ended the connection in the middle of its answer"
+            self._fail(Reason.UPSTREAM_RESET, problem if self.answering else _NO_ANSWER)
+
+    def _read_on(self) -> None:
+        self._later = None
+        self._read()
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read from the origin unless the client is full, or there is more than enough to do."""
+        if self._eof or self._gone or self._closing is not None:
+            return
+        if self._paused or self._later is not None:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
 
     def _fail(self, reason: Reason, detail: str) -> None:
         listener = self.listener
@@ -127,3 +185,6 @@ class Origin(StreamProtocol):
             self.abort()
         self.listener = None
         listener.failed(reason, detail)
+
+
+_NO_ANSWER = "the upstream ended the connection before it had answered"

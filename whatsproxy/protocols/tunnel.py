@@ -18,15 +18,20 @@ log = Logger()
 
 
 class Tunnel(ClientProtocol):
-    """Holds the client while its upstream is being reached, then leaves both to a Relay."""
+    """Holds the client while its upstream is being reached, then leaves both to a Relay.
+
+    ``ended`` says that the client has said all already.
+    """
 
     __slots__ = ("_connecting", "_early", "_ended", "_route", "_started")
 
-    def __init__(self, proxy: Proxy, session: Session, route: Route) -> None:
+    def __init__(
+        self, proxy: Proxy, session: Session, route: Route, *, ended: bool = False
+    ) -> None:
         super().__init__(proxy, session)
         self._route = route
         self._early = b""
-        self._ended = False
+        self._ended = ended
         self._started = proxy.clock.seconds()
         self._connecting: Deferred[Arrival] | None = None
 
@@ -37,6 +42,7 @@ class Tunnel(ClientProtocol):
         connecting = self.proxy.upstream.connect(self._route.destinations)
         self._connecting = connecting
         connecting.addCallbacks(self._reached, self._unreached)
+        connecting.addErrback(self._broken)
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes before the upstream is there."""
@@ -79,12 +85,18 @@ class Tunnel(ClientProtocol):
         reason, detail = reason_of(error), str(error)
         if reason is Reason.INTERNAL:
             log.failure("connecting failed unexpectedly", failure)
+            detail = ""
         refused = Refused(
             *(self.proxy, self.session, reason, detail),
             last_word=self.last_word(reason, detail),
             peer_ended=self._ended,
         )
         hand_over(self, refused)
+
+    def _broken(self, failure: Failure) -> None:
+        """An error of ours: let it end this connection, and nothing else."""
+        log.failure("serving a connection failed unexpectedly", failure)
+        (self.session.holder or self).abort(Reason.INTERNAL)
 
     def connected(self) -> None:
         """Tell the client, where its protocol wants to know."""
