@@ -71,7 +71,7 @@ class Figures:
 def run(peer: Peer, connections: int, load: Load) -> Figures:
     """Measure one program, freshly started."""
     first = openings(load.kinds)
-    warm = Crowd(peer.address, load.limit)
+    warm = Crowd(peer.address, load.limit, peer.connect)
     warm.open(WARM_UP, first, load.dialling)
     warm.exchange(load.kinds, load.message, 1)
     warm.close()
@@ -80,7 +80,7 @@ def run(peer: Peer, connections: int, load: Load) -> Figures:
     figures = Figures(connections)
     figures.memory_none, _ = memory(peer.pid)
     at_first = cpu_seconds(peer.pid)
-    crowd = Crowd(peer.address, load.limit)
+    crowd = Crowd(peer.address, load.limit, peer.connect)
     try:
         _phases(peer, crowd, figures, load, first)
     finally:
@@ -102,7 +102,7 @@ def _phases(
     count = figures.connections
 
     def cycle(phase: Callable[[], float]) -> None:
-        with _cpu(peer) as spent:
+        with cpu(peer) as spent:
             figures.cycle_seconds += phase()
         figures.cycle_cpu += spent[0]
 
@@ -113,13 +113,13 @@ def _phases(
 
     # At least one exchange each, so that no connection goes unused.
     chats = _share(count, load.kinds, CHATS)
-    with _cpu(peer) as spent:
+    with cpu(peer) as spent:
         times = -(-load.messages // chats) if chats else 0
         talking, figures.message_seconds = crowd.exchange(CHATS, load.message, times)
     figures.messages, figures.message_cpu = talking * times, spent[0]
 
     bulky = _share(count, load.kinds, BULKY)
-    with _cpu(peer) as spent:
+    with cpu(peer) as spent:
         each = load.bulk // bulky if bulky else 0
         times = max(1, -(-each // BULK_LIMIT))
         size = max(1, each // times)
@@ -142,7 +142,7 @@ def _share(count: int, kinds: tuple[str, ...], some: tuple[str, ...]) -> int:
 
 
 @contextlib.contextmanager
-def _cpu(peer: Peer) -> Iterator[list[float]]:
+def cpu(peer: Peer) -> Iterator[list[float]]:
     """Put the CPU seconds that the program spent on the block into the list that is given."""
     spent: list[float] = []
     before = cpu_seconds(peer.pid)

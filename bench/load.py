@@ -15,18 +15,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 import report
 from cell import Figures, Load, run
 from origin import listener, origin
-from peers import LOOPBACK, Peer, find, haproxy, microsocks, whatsproxy
+from peers import LOOPBACK, Starter, find, haproxy, microsocks, whatsproxy
 from process import descriptors, divide_cpus
 from traffic import ALLOWED_NAME
 
-#: A started program, given back to be measured.
-Starter = Callable[[], AbstractContextManager[Peer]]
 DIRECT, BY_SOCKS, HAPROXY = "whatsproxy", "whatsproxy by SOCKS5", "HAProxy"
 ALL_KINDS: tuple[str, ...] = ("whatsapp", "xmpp", "tls", "raw")
 MIB = 1 << 20

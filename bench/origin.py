@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import select
 import socket
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 #: Bytes a read; also the most that waits for one slow reader.
 CHUNK = 1 << 17
@@ -24,39 +25,13 @@ def listener(port: int = 0) -> socket.socket:
     return listening
 
 
-@contextlib.contextmanager
-def origin(listeners: list[socket.socket]) -> Iterator[None]:
-    """Serve ``listeners`` in a child until the block, or this process, ends."""
-    ending, lifeline = os.pipe()
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=_child, args=(listeners, ending, lifeline), daemon=True)
-    process.start()
-    os.close(ending)
-    for listening in listeners:
-        listening.close()
-    try:
-        yield
-    finally:
-        os.close(lifeline)
-        process.join(5)
-        process.kill()
-
-
-def _child(listeners: list[socket.socket], ending: int, lifeline: int) -> None:
-    os.close(lifeline)
-    with contextlib.suppress(KeyboardInterrupt):
-        Echo(listeners, ending).run()
-
-
-class Echo:
-    """Echoes on every connection that ``listeners`` accept, until ``ending`` is at its end."""
+class Server(ABC):
+    """Serves every connection that ``listeners`` accept, until ``ending`` is at its end."""
 
     def __init__(self, listeners: list[socket.socket], ending: int) -> None:
         self._ending = ending
         self._listeners = {listening.fileno(): listening for listening in listeners}
         self._connections: dict[int, socket.socket] = {}
-        # What a connection has not taken yet; it is not read from meanwhile.
-        self._waiting: dict[int, bytes] = {}
         self._epoll = select.epoll()
         for fd in (ending, *self._listeners):
             self._epoll.register(fd, select.EPOLLIN)
@@ -71,11 +46,26 @@ class Echo:
                     self._accept(self._listeners[fd])
                 elif fd in self._connections:
                     try:
-                        self._serve(fd)
+                        self.serve(fd, self._connections[fd])
                     except BlockingIOError:
                         pass
                     except OSError:
-                        self._drop(fd)  # the client's side counts it
+                        self.drop(fd)  # the client's side counts it
+
+    def accepted(self, fd: int) -> None:  # noqa: B027 - not everyone keeps something
+        """Note a new connection."""
+
+    @abstractmethod
+    def serve(self, fd: int, connection: socket.socket) -> None:
+        """Read or write: the connection is ready for what it is watched for."""
+
+    def watch(self, fd: int, *, writing: bool) -> None:
+        """Wait until a connection can be written to, or, as at first, read from."""
+        self._epoll.modify(fd, select.EPOLLOUT if writing else select.EPOLLIN)
+
+    def drop(self, fd: int) -> None:
+        """Close a connection."""
+        self._connections.pop(fd).close()
 
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -85,13 +75,23 @@ class Echo:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connections[connection.fileno()] = connection
                 self._epoll.register(connection.fileno(), select.EPOLLIN)
+                self.accepted(connection.fileno())
 
-    def _serve(self, fd: int) -> None:
-        connection = self._connections[fd]
+
+class Echo(Server):
+    """Sends everything back."""
+
+    def __init__(self, listeners: list[socket.socket], ending: int) -> None:
+        super().__init__(listeners, ending)
+        # What a connection has not taken yet; it is not read from meanwhile.
+        self._waiting: dict[int, bytes] = {}
+
+    def serve(self, fd: int, connection: socket.socket) -> None:
+        """Send what waits, or what has come."""
         waiting = self._waiting.pop(fd, b"")
         data = waiting or connection.recv(CHUNK)
         if not data:
-            self._drop(fd)
+            self.drop(fd)
             return
         try:
             sent = connection.send(data)
@@ -100,8 +100,43 @@ class Echo:
         if sent < len(data):
             self._waiting[fd] = data[sent:]
         if bool(waiting) != (sent < len(data)):
-            self._epoll.modify(fd, select.EPOLLOUT if sent < len(data) else select.EPOLLIN)
+            self.watch(fd, writing=sent < len(data))
 
-    def _drop(self, fd: int) -> None:
+    def drop(self, fd: int) -> None:
+        """Close a connection and forget what it has not taken."""
         self._waiting.pop(fd, None)
-        self._connections.pop(fd).close()
+        super().drop(fd)
+
+
+@contextlib.contextmanager
+def origin(
+    listeners: list[socket.socket],
+    server: Callable[[list[socket.socket], int], Server] = Echo,
+) -> Iterator[None]:
+    """Serve ``listeners`` in a child until the block, or this process, ends."""
+    ending, lifeline = os.pipe()
+    context = multiprocessing.get_context("fork")
+    process = context.Process(
+        target=_child, args=(server, listeners, ending, lifeline), daemon=True
+    )
+    process.start()
+    os.close(ending)
+    for listening in listeners:
+        listening.close()
+    try:
+        yield
+    finally:
+        os.close(lifeline)
+        process.join(5)
+        process.kill()
+
+
+def _child(
+    server: Callable[[list[socket.socket], int], Server],
+    listeners: list[socket.socket],
+    ending: int,
+    lifeline: int,
+) -> None:
+    os.close(lifeline)
+    with contextlib.suppress(KeyboardInterrupt):
+        server(listeners, ending).run()

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,25 @@ class Peer:
     address: tuple[str, int]
     #: The port of its pages; 0 where it has none.
     pages: int = 0
+    #: The host and port that its clients ask for by CONNECT; empty where they do not.
+    connect: str = ""
 
 
-def find(name: str) -> str | None:
-    """Return the path of an installed program, also where only root's path has it."""
-    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"]))
+#: A started program, given back to be measured.
+Starter = Callable[[], AbstractContextManager[Peer]]
+
+
+def find(name: str, *directories: str) -> str | None:
+    """Return the path of a program: in these directories, or installed, if only for root."""
+    path = [*directories, os.environ["PATH"], "/usr/sbin", "/sbin"]
+    return shutil.which(name, path=os.pathsep.join(path))
+
+
+def free_port() -> int:
+    """Return a port for a program that takes no socket and tells no port of its own choice."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -65,7 +80,7 @@ def whatsproxy(cpus: set[int], options: Sequence[str]) -> Iterator[Peer]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "log")
         environment = {**kept, "PYTHONPATH": str(ROOT)}
-        with _running(command, cpus, path, cwd=directory, environment=environment) as process:
+        with running(command, cpus, path, cwd=directory, environment=environment) as process:
             port = _port_in(path, r"listening on [\d.]+:(\d+) ", process)
             pages = _port_in(path, r"metrics on http://[\d.]+:(\d+)/metrics", process)
             yield Peer(process.pid, (LOOPBACK, port), pages)
@@ -87,26 +102,24 @@ def haproxy(cpus: set[int], origin: int, descriptors: int) -> Iterator[Peer]:
             _HAPROXY.format(maxconn=maxconn, fd=fd, host=LOOPBACK, port=origin)
         )
         command = [str(find("haproxy")), "-db", "-f", str(configuration)]
-        process = stack.enter_context(_running(command, cpus, Path(directory, "log"), fds=(fd,)))
+        process = stack.enter_context(running(command, cpus, Path(directory, "log"), fds=(fd,)))
         address: tuple[str, int] = listening.getsockname()
-        _wait_until_accepting(address, process, Path(directory, "log"))
+        wait_until_accepting(address, process, Path(directory, "log"))
         yield Peer(process.pid, address)
 
 
 @contextlib.contextmanager
 def microsocks(cpus: set[int]) -> Iterator[Peer]:
     """Run the SOCKS5 server, on the CPU of the load: its cost is not the proxy's."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [str(find("microsocks")), "-i", LOOPBACK, "-p", str(port)]
-    with _running(command, cpus, Path(os.devnull)) as process:
-        _wait_until_accepting((LOOPBACK, port), process, Path(os.devnull))
+    with running(command, cpus, Path(os.devnull)) as process:
+        wait_until_accepting((LOOPBACK, port), process, Path(os.devnull))
         yield Peer(process.pid, (LOOPBACK, port))
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: Sequence[str],
     cpus: set[int],
     log: Path,
@@ -115,6 +128,7 @@ def _running(
     environment: dict[str, str] | None = None,
     fds: Sequence[int] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program until the block ends, what it says going to ``log``."""
     with log.open("wb") as output, pinned(cpus):
         process = subprocess.Popen(
             command,
@@ -137,25 +151,28 @@ def _running(
 
 
 def _port_in(log: Path, pattern: str, process: "subprocess.Popen[bytes]") -> int:
-    for _ in _patience(process, log):
+    for _ in patience(process, log):
         if found := re.search(pattern, log.read_text(errors="replace")):
             return int(found[1])
     raise AssertionError("unreachable: patience ends with an exception")
 
 
-def _wait_until_accepting(
-    address: tuple[str, int], process: "subprocess.Popen[bytes]", log: Path
+def wait_until_accepting(
+    address: tuple[str, int],
+    process: "subprocess.Popen[bytes]",
+    log: Path,
+    hello: bytes = b"\x05\x01\x00",
 ) -> None:
     """Wait until a connection is answered: by the origin's end of it, or by SOCKS itself."""
-    for _ in _patience(process, log):
+    for _ in patience(process, log):
         with contextlib.suppress(OSError), socket.create_connection(address, 1) as connection:
             connection.settimeout(1)
-            connection.sendall(b"\x05\x01\x00")
+            connection.sendall(hello)
             if connection.recv(3):
                 return
 
 
-def _patience(process: "subprocess.Popen[bytes]", log: Path) -> Iterator[None]:
+def patience(process: "subprocess.Popen[bytes]", log: Path) -> Iterator[None]:
     """Yield every 20 ms while the program runs; raise when it takes too long."""
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:

@@ -40,6 +40,14 @@ def memory(pid: int) -> tuple[float, float]:
     return now, peak
 
 
+def reset_peak(pid: int) -> None:
+    """Let the peak of a process and its children be what is resident now."""
+    with contextlib.suppress(OSError):  # not everywhere allowed; then it is the peak of its life
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    for child in _children(pid):
+        reset_peak(child)
+
+
 def _children(pid: int) -> list[int]:
     found = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):

@@ -28,8 +28,8 @@ def command_line() -> str:
     return shlex.join(words)
 
 
-def environment() -> str:
-    """Return in one line what the figures depend on."""
+def environment(*programs: str) -> str:
+    """Return in one line what the figures depend on; ``programs`` instead of HAProxy."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -44,7 +44,9 @@ def environment() -> str:
         f"Python {platform.python_version()}",
         f"Twisted {twisted.__version__}",
     ]
-    if haproxy := find("haproxy"):
+    if programs:
+        parts += programs
+    elif haproxy := find("haproxy"):
         said = subprocess.run([haproxy, "-v"], capture_output=True, text=True).stdout
         parts.append(f"HAProxy {said.split()[2]}")
     return ", ".join(parts)
@@ -119,22 +121,17 @@ def compared(cells: Mapping[tuple[str, int], Runs], ours: str, theirs: str) -> s
     """Return the table of ours / theirs: the median of the rounds' ratios, and their range."""
     head = ("connections", "CPU a connection", "CPU a message", "CPU a GB", "KB an idle connection")
     figures: list[Callable[[Figures], float]] = [
-        lambda r: _over(r.cycle_cpu, r.opened),
-        lambda r: _over(r.message_cpu, r.messages),
-        lambda r: _over(r.bulk_cpu, r.bulk),
+        lambda r: over(r.cycle_cpu, r.opened),
+        lambda r: over(r.message_cpu, r.messages),
+        lambda r: over(r.bulk_cpu, r.bulk),
         lambda r: r.memory_each,
     ]
     rows = []
     for subject, connections in cells:
         if subject == ours and (theirs, connections) in cells:
             pairs = list(zip(cells[ours, connections], cells[theirs, connections], strict=True))
-            row = [f"{connections:,}"]
-            for figure in figures:
-                ratios = [_over(figure(a), figure(b)) for a, b in pairs]
-                row.append(
-                    f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
-                )
-            rows.append(row)
+            ratios = ([over(figure(a), figure(b)) for a, b in pairs] for figure in figures)
+            rows.append([f"{connections:,}", *(spread(values, 1) for values in ratios)])
     return table(head, rows)
 
 
@@ -170,13 +167,23 @@ def percentile(values: Iterable[float], percent: float) -> float:
     return ordered[max(0, -(-len(ordered) * int(percent) // 100) - 1)]
 
 
+def spread(values: Iterable[float], digits: int) -> str:
+    """Return the median of some values, and their range."""
+    known = [value for value in values if value == value]
+    if not known:
+        return "-"
+    middle, least, most = statistics.median(known), min(known), max(known)
+    return f"{middle:,.{digits}f} ({least:,.{digits}f} to {most:,.{digits}f})"
+
+
 def _ratio(
     runs: Runs, above: Callable[[Figures], float], below: Callable[[Figures], float]
 ) -> float:
-    return _over(sum(map(above, runs)), sum(map(below, runs)))
+    return over(sum(map(above, runs)), sum(map(below, runs)))
 
 
-def _over(above: float, below: float) -> float:
+def over(above: float, below: float) -> float:
+    """Return the quotient, or NaN where there is none."""
     return above / below if below else float("nan")
 
 

@@ -44,6 +44,8 @@ EXAMPLES: dict[Name, Example] = {
     ("timeouts", "connect"): plain("connect", 1, 2, 3.5),
     ("timeouts", "idle"): plain("idle", 1, 2, 3),
     ("timeouts", "chat_idle"): plain("chat_idle", 1, 2, 3),
+    ("timeouts", "http_head"): plain("http_head", 1, 2, 3),
+    ("timeouts", "http_answer"): plain("http_answer", 1, 2, 604_800),
     ("timeouts", "shutdown"): plain("shutdown", 0, 2, 3),
     ("timeouts", "lame_duck"): plain("lame_duck", 1, 2, 3),
     ("upstream", "chat"): Example(
@@ -62,6 +64,12 @@ EXAMPLES: dict[Name, Example] = {
     ("upstream", "raw"): Example(
         'raw = ["refuse"]', "a.b:1, c.d:2", ("refuse",), (None, (D("a.b", 1), D("c.d", 2)), None)
     ),
+    ("upstream", "web"): Example(
+        'web = "A.b.:80"',
+        "[2001:DB8::1]:8080",
+        "127.0.0.1:1",
+        (D("a.b", 80), D("2001:db8::1", 8080), D("127.0.0.1", 1)),
+    ),
     ("socks5", "proxies"): Example(
         'proxies = ["socks5://us%40er:p%3Aw@h:99", "direct"]',
         "socks5://h,socks5h://[::1]:2",
@@ -77,6 +85,35 @@ EXAMPLES: dict[Name, Example] = {
     ),
     ("policy", "allow_ports"): Example(
         "allow_ports = [1, 65535]", "443, 5222", [], ((1, 65535), (443, 5222), ())
+    ),
+    ("http", "keepalive"): plain("keepalive", 0.5, 2, 604_800),
+    ("http", "max_head"): plain("max_head", 1024, 1 << 20, 2000),
+    ("http", "max_fields"): plain("max_fields", 1, 10_000, 7),
+    ("http", "max_body"): plain("max_body", 1, 10**15, 5),
+    ("http", "via"): plain("via", "gateway1", "a.b!", "x"),
+    ("http", "set_request"): Example(
+        'set_request = {"X-Name" = "a, b"}',
+        "X-Name=a=b, other=",
+        {"x": "y z"},
+        ((("X-Name", "a, b"),), (("X-Name", "a=b"), ("other", "")), (("x", "y z"),)),
+    ),
+    ("http", "remove_request"): Example(
+        'remove_request = ["Cookie", "x-y"]',
+        "DNT, Via",
+        ["!"],
+        (("Cookie", "x-y"), ("DNT", "Via"), ("!",)),
+    ),
+    ("http", "set_response"): Example(
+        "set_response = {Server = ''}",
+        "Server=x",
+        {"A": "1", "B": "2"},
+        ((("Server", ""),), (("Server", "x"),), (("A", "1"), ("B", "2"))),
+    ),
+    ("http", "remove_response"): Example(
+        'remove_response = ["Server"]',
+        "Server",
+        ("X-Powered-By",),
+        (("Server",),) * 2 + (("X-Powered-By",),),
     ),
     ("metrics", "listen"): plain("listen", "unix:/run/m", "tcp6:9", ""),
     ("logging", "level"): plain("level", "debug", "error", "warn"),
@@ -101,6 +138,21 @@ _ADDRESSES: list[tuple[object, str]] = [
 _CHOICE: list[tuple[object, str]] = [
     (raw, "one of .*{}") for raw in ("", "INFO", "loud", 5, True, ["info"], {"a": 1})
 ]
+_FIELD_NAMES: list[tuple[object, str]] = [
+    *[(raw, "list.*names of fields") for raw in ("Cookie", 5, {"X": "y"}, True)],
+    *[([raw], "name of a field.*X-Name") for raw in ("", "a b", "X:", "é", "X\n")],
+    *[([raw], "not yours") for raw in ("Host", "content-length", "Proxy-X", "Content_Length")],
+    ([5], "string"),
+    (["X", "Host"], "item 2: Host"),
+]
+_FIELDS: list[tuple[object, str]] = [
+    *[(raw, '"X-Name" = "value"') for raw in ("X=y", 5, ["X"], True)],
+    *[({raw: "x"}, "name of a field.*X-Name") for raw in ("", "a b", "X:", "é")],
+    *[({raw: "x"}, "not yours") for raw in ("Host", "connection", "PROXY-X", "Content_Length")],
+    *[({"X": raw}, "visible ASCII") for raw in (" x", "x ", "a\nb", "é", "a\x00b")],
+    *[({"X": raw}, "string") for raw in (5, True, ["x"], {"x": "y"})],
+    ({"X-A": "1", "x-a": "2"}, "twice"),
+]
 #: What is wrong with each key, and what its error must say would be right.
 BAD: dict[Name, list[tuple[object, str]]] = {
     ("server", "listen"): [
@@ -115,12 +167,24 @@ BAD: dict[Name, list[tuple[object, str]]] = {
         for raw in ("5", 0, -1, 10_000_001, 1.0, True, [1], {}, 2**70)
     ],
     **{("timeouts", n): [*_SECONDS, (0, "more than 0")] for n in ("sniff", "connect", "idle")},
-    ("timeouts", "chat_idle"): [*_SECONDS, (0, "more than 0")],
+    **{
+        key: [*_SECONDS, (0, "more than 0")]
+        for key in (
+            ("timeouts", "chat_idle"),
+            ("timeouts", "http_head"),
+            ("timeouts", "http_answer"),
+            ("http", "keepalive"),
+        )
+    },
     ("timeouts", "shutdown"): _SECONDS,
     ("timeouts", "lame_duck"): _SECONDS,
     ("upstream", "chat"): [*_ADDRESSES, ([], "host:port"), (["refuse"], "host:port")],
     ("upstream", "xmpp"): [*_ADDRESSES, ("refuse", "list"), (["a.b:1", "refuse"], "host:port")],
     ("upstream", "raw"): [*_ADDRESSES, (["refuse", "refuse"], "host:port")],
+    ("upstream", "web"): [
+        *((raw, "string") for raw in (5, True, ["a.b:1"], {}, [])),
+        *((raw, "g.whatsapp.net:5222") for raw in ("a.b", "a.b:0", "refuse", " ", "::1:5", ":80")),
+    ],
     ("socks5", "proxies"): [
         ("socks5://h", "list.*socks5://"),
         ([5], "string"),
@@ -140,6 +204,25 @@ BAD: dict[Name, list[tuple[object, str]]] = {
         (80, "list.*ports"),
         *(([raw], "1 to 65535") for raw in (0, 65536, -1, 1.0, True, "80", [1])),
     ],
+    **{
+        ("http", name): [
+            (raw, f"integer from {low} to {high} is")
+            for raw in (low - 1, high + 1, -1, "5", 5.0, True, [5], {}, 2**70)
+        ]
+        for name, low, high in (
+            ("max_head", 1024, 1 << 20),
+            ("max_fields", 1, 10_000),
+            ("max_body", 0, 10**15),
+        )
+    },
+    ("http", "via"): [
+        *((raw, "a word that is no secret") for raw in (" ", "a b", "a,b", "é", "x\n")),
+        *((raw, "string") for raw in (5, True, ["x"], {})),
+    ],
+    ("http", "set_request"): _FIELDS,
+    ("http", "set_response"): _FIELDS,
+    ("http", "remove_request"): _FIELD_NAMES,
+    ("http", "remove_response"): _FIELD_NAMES,
     ("metrics", "listen"): [*((" ", right) for _, right in _ENDPOINT[:1]), *_ENDPOINT[1:]],
     ("logging", "level"): [(raw, right.format("debug")) for raw, right in _CHOICE],
     ("logging", "format"): [(raw, right.format("text, json")) for raw, right in _CHOICE],
@@ -156,14 +239,38 @@ BAD_TEXT: dict[Name, list[tuple[str, str]]] = {
     ],
     **{
         ("timeouts", name): [(text, "seconds") for text in ("", "5 minutes", "nan", "inf", "-1")]
-        for name in ("sniff", "connect", "idle", "chat_idle", "shutdown", "lame_duck")
+        for name in (
+            *("sniff", "connect", "idle", "chat_idle", "http_head", "http_answer"),
+            *("shutdown", "lame_duck"),
+        )
     },
     ("upstream", "chat"): [("", "host:port"), ("refuse", "host:port"), ("a.b:1 c.d:2", "would be")],
     ("upstream", "xmpp"): [("a.b", "host:port"), ("refuse,a.b:1", "host:port")],
     ("upstream", "raw"): [("a.b:http", "1 to 65535"), ("[::1]", "host:port")],
+    ("upstream", "web"): [("a.b", "host:port|would be"), ("refuse", "would be"), (" ", "would be")],
     ("socks5", "proxies"): [("127.0.0.1:1080", "socks5://"), ("direct,none", "socks5://")],
     ("policy", "allow"): [("a.b,*", "name the domains"), ("a_b c", "whatsapp.net or")],
     ("policy", "allow_ports"): [(text, "1 to 65535") for text in ("80,http", "0x50", "0", "1.0")],
+    ("http", "keepalive"): [(text, "seconds") for text in ("", "0", "1 minute", "nan")],
+    **{
+        ("http", name): [(text, "an integer from") for text in ("many", "", "-1", "64K", "1.5")]
+        for name in ("max_head", "max_fields", "max_body")
+    },
+    ("http", "via"): [("a b", "a word that is no secret"), ("é", "a word")],
+    **{
+        ("http", name): [
+            *((text, '"X-Name" = "value"') for text in ("X", "X=1,Y", "a, b", "X=1,X=2")),
+            *((text, "name of a field") for text in ("=x", "a b=x", "X:y=z")),
+            *((text, "not yours") for text in ("Host=x", "te=x", "Content_Length=5")),
+            *((text, "visible ASCII") for text in ("X=é", "X=a\nb")),
+            ("X=1,x=2", "twice"),
+        ]
+        for name in ("set_request", "set_response")
+    },
+    **{
+        ("http", name): [("X=y", "name of a field"), ("Cookie,Host", "item 2: Host"), ("TE", "not")]
+        for name in ("remove_request", "remove_response")
+    },
     ("metrics", "listen"): [("tcp:metrics", "65535"), ("tcp6:65536", "65535"), (" ", "endpoint")],
     ("logging", "level"): [("Info", "debug, info, warn, error"), ("", "debug")],
     ("logging", "format"): [("JSON", "text, json")],

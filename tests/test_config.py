@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config_examples import BAD, BAD_TEXT, EXAMPLES, Name, variable, whole_file
+from whatsproxy.codecs import toml
 from whatsproxy.config import KEYS, SECTIONS, ConfigError, Loaded, absolute_output, load
 from whatsproxy.settings import Settings
 
@@ -90,9 +91,9 @@ class ErrorTests(ConfigTestCase):
     def test_every_key_in_the_file(self) -> None:
         for (section, name), wrong in BAD.items():
             for raw, right in wrong:
-                if isinstance(raw, dict):
-                    continue
                 value = json.dumps(raw).replace("NaN", "nan").replace("Infinity", "inf")
+                if isinstance(raw, dict):
+                    value = toml(raw)
                 path = self.file(f"[{section}]\n{name} = {value}\n")
                 self.refuse(rf"^{path}: \[{section}\] {name} = \S.*: \S", right, path=path)
 

@@ -150,7 +150,8 @@ class Relay:
     ) -> None:
         """Take both transports from the protocols that hold them.
 
-        ``early`` is what the client sent so far; ``client_ended`` says that it has sent all.
+        ``early`` is what the client has sent so far, and is counted already; ``client_ended`` says
+        that it has sent all.
         """
         tune(client.transport, keepalive)
         tune(upstream.transport, keepalive)
@@ -163,7 +164,7 @@ class Relay:
         if not client_ended:
             self._client.transport.resumeProducing()  # before the early bytes, which may pause it
         if early:
-            self._client.dataReceived(early)
+            self._upstream.transport.write(early)
         if client_ended:
             self._client.readConnectionLost()
 

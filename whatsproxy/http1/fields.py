@@ -46,7 +46,10 @@ class Rules:
 Items = list[tuple[bytes, bytes, bytes]]
 
 
-def items_of(message: h11.Request | h11.Response | h11.InformationalResponse) -> Items:
+Message = h11.Request | h11.Response | h11.InformationalResponse
+
+
+def items_of(message: Message) -> Items:
     """Return a message's fields, in their order."""
     return [(name.lower(), name, value) for name, value in message.headers.raw_items()]
 
@@ -103,9 +106,17 @@ def response_fields(
     return fields + _via(response.http_version, rules)
 
 
-def trailers_of(end: h11.EndOfMessage, changes: Changes) -> Fields:
-    """Return the trailer fields that go on: nothing passes there that is taken out of heads."""
-    out = HOP_BY_HOP | changes.taken_out
+def nominated(message: Message) -> frozenset[bytes]:
+    """Return the names of fields that Connection says are for one hop, trailers included."""
+    return frozenset(tokens(items_of(message), CONNECTION))
+
+
+def trailers_of(end: h11.EndOfMessage, hop: frozenset[bytes], changes: Changes) -> Fields:
+    """Return the trailer fields that go on: nothing passes there that is taken out of heads.
+
+    ``hop`` are the names that the head has nominated.
+    """
+    out = HOP_BY_HOP | hop | changes.taken_out
     return [field for field in end.headers.raw_items() if field[0].lower() not in out]
 
 

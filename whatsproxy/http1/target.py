@@ -7,6 +7,8 @@ from whatsproxy.destination import Destination, DestinationError, parse_destinat
 from whatsproxy.http1.errors import BadMessageError, NotCarriedError
 
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)")
+#: RFC 3986 3.2.3: nothing behind the colon is the default port, too.
+_EMPTY_PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:]*):")
 _PORTS = {b"http": 80}
 
 
@@ -55,7 +57,7 @@ def check_host(values: list[bytes], destination: Destination, default_port: int)
 def _parse(authority: bytes, default_port: int | None) -> Destination:
     try:
         text = authority.decode("ascii")
-        if text.endswith(":") and default_port is not None:  # an empty port (RFC 3986 3.2.3)
+        if default_port is not None and _EMPTY_PORT.fullmatch(text):
             text = text[:-1]
         return parse_destination(text, default_port)
     except (DestinationError, UnicodeDecodeError):

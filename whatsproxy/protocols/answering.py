@@ -119,13 +119,6 @@ class AnsweringLeg(ClientLeg):
             self.keep_time(anew=True)
             self.pump()
 
-    def break_off(self, reason: Reason, detail: str = "") -> None:
-        """End in the middle of an answer, so that nobody takes it for the whole."""
-        if self.wire.speaks_1_1:
-            self.depart(reason, detail)  # its length, or its last chunk, is missing
-        else:
-            self.abort(reason)  # only a reset tells
-
     def _request_is_read(self) -> bool:
         """Read the rest of a request whose answer is known already, if it is here."""
         try:

@@ -79,7 +79,7 @@ class ClientProtocol(StreamProtocol):
     def join(self, upstream: StreamProtocol, early: bytes, *, ended: bool) -> None:
         """Leave client and upstream to a relay; an error of ours ends both, and the session.
 
-        ``early`` is what the client has sent already; ``ended`` says that it has sent all.
+        ``early`` is what the client has sent already, and is counted; ``ended``: it has sent all.
         """
         session, timeouts = self.session, self.proxy.settings.timeouts
         chat = session.kind in CHATS

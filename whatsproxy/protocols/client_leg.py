@@ -42,7 +42,6 @@ class ClientLeg(ClientProtocol):
         "_patience",
         "_pumping",
         "_reading",
-        "_uncounted",
         "ended",
         "exchange",
         "kept",
@@ -60,7 +59,6 @@ class ClientLeg(ClientProtocol):
         self.ended = False
         self._patience = Patience(proxy.clock, proxy.settings, self._expired)
         self._later: IDelayedCall | None = None
-        self._uncounted = 0
         self._full = False
         self._parted = False
         self._pumping = False
@@ -95,7 +93,7 @@ class ClientLeg(ClientProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sends, as far as it can be served."""
-        self._uncounted += len(data)
+        self.session.received += len(data)
         self.wire.receive(data)
         self.pump()
 
@@ -108,7 +106,6 @@ class ClientLeg(ClientProtocol):
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
         self._release()
-        self.session.received += self._uncounted
         if reason.check(ConnectionDone):
             why = Reason.CLIENT_CLOSED
         else:
@@ -159,11 +156,10 @@ class ClientLeg(ClientProtocol):
             except Exception:
                 # Whoever has called is not to suffer for it, nor to be taken for who did it.
                 log.failure("serving a request failed unexpectedly")
-                self.abort(Reason.INTERNAL)
+                self.break_off(Reason.INTERNAL)
             finally:
                 self._pumping = False
         if not self._parted:
-            self._count_received(self.wire.buffered)
             self._regulate()
             self.keep_time()
 
@@ -196,14 +192,6 @@ class ClientLeg(ClientProtocol):
             self.depart(Reason.CLIENT_CLOSED)
         elif self.exchange is not None:
             self.go_ahead(event)
-
-    def _count_received(self, left: int) -> None:
-        """Count what has been read, all but ``left`` bytes, which may be somebody else's to count.
-
-        A figure that is read meanwhile must never go back.
-        """
-        self.session.received += self._uncounted - left
-        self._uncounted = left
 
     def _regulate(self) -> None:
         """Read from the client only what can be put somewhere."""
@@ -245,18 +233,20 @@ class ClientLeg(ClientProtocol):
 
     # -- The end
 
+    def break_off(self, reason: Reason, detail: str = "") -> None:
+        """End in the middle of an answer, so that nobody takes it for the whole."""
+        if self.wire.speaks_1_1:
+            self.depart(reason, detail)  # its length, or its last chunk, is missing
+        else:
+            self.abort(reason)  # only a reset tells
+
     def depart(self, reason: Reason, detail: str = "") -> None:
         """Let the client go, with all that it was sent."""
-        self.session.received += len(self.let_go())
+        self.let_go()
         self.part(reason, detail, flush=self.proxy.settings.timeouts.idle, peer_ended=self.ended)
 
-    def let_go(self, replayed: int = 0) -> bytes:
-        """Be no more who reads from the client; return what it has sent that was not read.
-
-        That, and ``replayed`` bytes that were read, are to be counted by who takes over.
-        """
-        self._count_received(self.wire.buffered + replayed)
-        self._uncounted = 0
+    def let_go(self) -> bytes:
+        """Be no more who reads from the client; return what it has sent that was not read."""
         self._release()
         self.transport.unregisterProducer()
         if not self._reading and not self.ended:

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import h11
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -64,6 +64,7 @@ class Exchange:
         "_asker",
         "_connecting",
         "_has_body",
+        "_later",
         "_origin",
         "_repeatable",
         "_request",
@@ -81,6 +82,7 @@ class Exchange:
         self._has_body = has_body
         self._repeatable = False
         self._started = 0.0
+        self._later: IDelayedCall | None = None
         self._origin: Origin | None = None
         self._connecting: Deferred[Arrival] | None = None
         self.complete = False
@@ -90,22 +92,34 @@ class Exchange:
     @property
     def begun(self) -> bool:
         """Whether the request is on its way; otherwise the upstream is being reached."""
-        return self._origin is not None
+        return self._origin is not None and self._later is None
 
     @property
     def ready(self) -> bool:
         """Whether the request's body can be sent on now."""
-        return self._origin is not None and not self.full and not self.complete
+        return self.begun and not self.full and not self.complete
 
     def start(self, kept: Origin | None) -> None:
         """Send the request, over the kept connection where that is right."""
         if kept is not None and self._may_use(kept):
-            self._repeatable = True
-            self._begin(kept)
+            # In the next turn: what the origin has sent meanwhile, unasked, is seen before, and
+            # cannot be taken for the answer.
+            self._origin = kept
+            self._later = self._asker.proxy.clock.callLater(0, self._begin_kept, kept)
             return
         if kept is not None:
             kept.close()
         self._connect()
+
+    def _begin_kept(self, kept: Origin) -> None:
+        self._later = None
+        self._origin = None
+        if kept.usable:
+            self._repeatable = True
+            self._begin(kept)
+        else:
+            self._connect()
+            self._asker.pump()
 
     def send(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Send a piece of the request's body, or its end; ``ready`` must hold."""
@@ -119,6 +133,9 @@ class Exchange:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
         origin, self._origin = self._origin, None
         if origin is not None:
             origin.transport.unregisterProducer()
@@ -153,8 +170,8 @@ class Exchange:
         if kind is h11.Data:
             self._asker.take_body(event)
         elif kind is h11.Response:
-            self._asker.take_answer(event)
             self.answered = True
+            self._asker.take_answer(event)
         elif kind is h11.EndOfMessage:
             origin, self._origin = self._origin, None
             assert origin is not None
@@ -200,9 +217,13 @@ class Exchange:
         self._connecting = None
         proxy = self._asker.proxy
         proxy.ledger.connect_time.observe(proxy.clock.seconds() - self._started)
-        tune(arrival.transport, keepalive=False)
-        origin = Origin(proxy.clock, arrival.destination, self._asker.limits)
-        hand_over(arrival, origin)
+        try:
+            tune(arrival.transport, keepalive=False)
+            origin = Origin(proxy.clock, arrival.destination, self._asker.limits)
+            hand_over(arrival, origin)
+        except Exception:
+            arrival.transport.abortConnection()  # nobody else knows it yet
+            raise
         self._begin(origin)
 
     def _begin(self, origin: Origin) -> None:

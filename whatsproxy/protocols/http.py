@@ -12,6 +12,7 @@ from whatsproxy.http1.fields import (
     Rules,
     is_last_hop,
     items_of,
+    nominated,
     request_to_send,
     response_fields,
     trailers_of,
@@ -25,7 +26,7 @@ from whatsproxy.protocols.connect import ConnectTunnel, HttpTunnel
 from whatsproxy.protocols.exchange import Exchange
 from whatsproxy.protocols.origin import Origin
 from whatsproxy.reason import Reason
-from whatsproxy.route import Refusal
+from whatsproxy.route import Refusal, Route
 from whatsproxy.session import AnsweredBy, Session
 from whatsproxy.transport import hand_over
 
@@ -33,11 +34,14 @@ from whatsproxy.transport import hand_over
 class HttpConnection(AnsweringLeg):
     """Decides about each request; passes on what an exchange has to say (it is its Asker)."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_answer_hop", "_request_hop", "_rules")
 
     def __init__(self, proxy: Proxy, session: Session, limits: Limits, rules: Rules) -> None:
         super().__init__(proxy, session, limits)
         self._rules = rules
+        # What the heads of both messages have said not to pass on, in their trailers either.
+        self._request_hop: frozenset[bytes] = frozenset()
+        self._answer_hop: frozenset[bytes] = frozenset()
 
     # -- The request
 
@@ -57,7 +61,8 @@ class HttpConnection(AnsweringLeg):
         """Pass a piece of the request's body on to the exchange, or its end."""
         assert self.exchange is not None
         if isinstance(event, h11.EndOfMessage):
-            event = h11.EndOfMessage(headers=trailers_of(event, self._rules.for_requests))
+            trailers = trailers_of(event, self._request_hop, self._rules.for_requests)
+            event = h11.EndOfMessage(headers=trailers)
         self.exchange.send(event)
         self.keep_time(moved=True)
 
@@ -70,13 +75,12 @@ class HttpConnection(AnsweringLeg):
             # What the client has sent for the tunnel must not be taken for a request.
             self.give_error(route.reason, route.detail, close=True)
         else:
-            self._leave_to(ConnectTunnel(self.proxy, self.session, route, ended=self.ended))
+            self._leave_to(ConnectTunnel, route)
 
     def _answer_here(self, request: h11.Request) -> None:
         web = self.proxy.router.web
         if web is not None:
-            tunnel = HttpTunnel(self.proxy, self.session, web, ended=self.ended)
-            self._leave_to(tunnel, self.wire.raw_head)
+            self._leave_to(HttpTunnel, web, self.wire.raw_head)
         else:
             self.give(partial(page_for, request.method, request.target))
 
@@ -93,13 +97,15 @@ class HttpConnection(AnsweringLeg):
             self.give(options_answer)
         else:
             outgoing = request_to_send(request, target, self.wire.framing, self._rules)
+            self._request_hop = nominated(request)
             kept, self.kept = self.kept, None
             self.exchange = Exchange(self, outgoing, route, has_body=has_body)
             self.exchange.start(kept)
 
-    def _leave_to(self, tunnel: HttpTunnel, head: bytes = b"") -> None:
+    def _leave_to(self, tunnel: type[HttpTunnel], route: Route, head: bytes = b"") -> None:
         """Leave the client to a tunnel, which begins with this and what has arrived behind it."""
-        hand_over(self, tunnel, head + self.let_go(replayed=len(head)))
+        early = head + self.let_go()
+        hand_over(self, tunnel(self.proxy, self.session, route, early=early, ended=self.ended))
 
     # -- The exchange
 
@@ -124,6 +130,7 @@ class HttpConnection(AnsweringLeg):
         assert self.exchange is not None
         # What is left of the request may never come, or be taken for another one.
         close = self.last or not self.exchange.complete
+        self._answer_hop = nominated(event)
         self.count(event.status_code, AnsweredBy.UPSTREAM)
         self.send(_with(event, response_fields(event, self._rules, close=close)))
         self.keep_time(moved=True)
@@ -135,8 +142,9 @@ class HttpConnection(AnsweringLeg):
 
     def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
         """Pass the end on, with its trailers for those who know them; the next request may come."""
-        speaks = self.wire.speaks_1_1
-        trailers = trailers_of(event, self._rules.for_responses) if speaks else []
+        trailers = []
+        if self.wire.speaks_1_1:
+            trailers = trailers_of(event, self._answer_hop, self._rules.for_responses)
         self.exchange = None
         self.kept = origin
         self.send(h11.EndOfMessage(headers=trailers))

@@ -38,6 +38,7 @@ class Origin(StreamProtocol):
     """
 
     __slots__ = (
+        "_aborted",
         "_clock",
         "_closing",
         "_eof",
@@ -61,12 +62,13 @@ class Origin(StreamProtocol):
         self._later: IDelayedCall | None = None
         self._paused = False
         self._eof = False
+        self._aborted = False
         self._gone = False
 
     @property
     def usable(self) -> bool:
         """Whether another request may be sent."""
-        return not (self._eof or self._gone) and self._closing is None
+        return not (self._eof or self._aborted or self._gone) and self._closing is None
 
     def send(self, event: Any) -> None:
         """Send an event of the request."""
@@ -106,6 +108,7 @@ class Origin(StreamProtocol):
     def abort(self) -> None:
         """Break the connection off."""
         self.listener = None
+        self._aborted = True
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:

@@ -20,17 +20,23 @@ log = Logger()
 class Tunnel(ClientProtocol):
     """Holds the client while its upstream is being reached, then leaves both to a Relay.
 
-    ``ended`` says that the client has said all already.
+    ``early`` is what the client has sent that is counted already; ``ended`` says that it is all.
     """
 
     __slots__ = ("_connecting", "_early", "_ended", "_route", "_started")
 
     def __init__(
-        self, proxy: Proxy, session: Session, route: Route, *, ended: bool = False
+        self,
+        proxy: Proxy,
+        session: Session,
+        route: Route,
+        *,
+        early: bytes = b"",
+        ended: bool = False,
     ) -> None:
         super().__init__(proxy, session)
         self._route = route
-        self._early = b""
+        self._early = early
         self._ended = ended
         self._started = proxy.clock.seconds()
         self._connecting: Deferred[Arrival] | None = None
@@ -46,6 +52,7 @@ class Tunnel(ClientProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes before the upstream is there."""
+        self.session.received += len(data)
         self._early += data
         if len(self._early) > EARLY_LIMIT:
             self.transport.pauseProducing()
