@@ -101,7 +101,7 @@ def response_fields(
     if response.status_code in (101, 426):  # RFC 9110 15.2.2, 15.5.22
         fields.append((b"Connection", b"Upgrade"))
         fields += [(b"Upgrade", value) for value in values_of(items, b"upgrade")]
-    if close:
+    if close and response.status_code >= 200:
         fields.append((b"Connection", b"close"))
     return fields + _via(response.http_version, rules)
 

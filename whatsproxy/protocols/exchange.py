@@ -33,6 +33,9 @@ class Asker(Protocol):
     def pump(self) -> None:
         """Go on with the request: the upstream is there, or full, or not full any more."""
 
+    def keep_time(self, *, moved: bool = False) -> None:
+        """Wait for what has to happen next; something has ``moved`` towards it."""
+
     def take_interim(self, event: h11.InformationalResponse) -> None:
         """Take a 1xx answer, 101 excepted."""
 
@@ -170,8 +173,9 @@ class Exchange:
         if kind is h11.Data:
             self._asker.take_body(event)
         elif kind is h11.Response:
-            self.answered = True
             self._asker.take_answer(event)
+            self.answered = True
+            self._asker.keep_time(moved=True)
         elif kind is h11.EndOfMessage:
             origin, self._origin = self._origin, None
             assert origin is not None

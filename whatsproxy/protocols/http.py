@@ -133,7 +133,6 @@ class HttpConnection(AnsweringLeg):
         self._answer_hop = nominated(event)
         self.count(event.status_code, AnsweredBy.UPSTREAM)
         self.send(_with(event, response_fields(event, self._rules, close=close)))
-        self.keep_time(moved=True)
 
     def take_body(self, event: h11.Data) -> None:
         """Pass a piece of the body on."""
