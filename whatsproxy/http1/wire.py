@@ -7,7 +7,7 @@ from typing import Any
 
 import h11
 
-from whatsproxy.http1.errors import BadMessageError
+from whatsproxy.http1.errors import BadMessageError, MessageError
 from whatsproxy.http1.guard import Guard
 from whatsproxy.http1.heads import Body, Framing, Limits
 
@@ -15,13 +15,14 @@ from whatsproxy.http1.heads import Body, Framing, Limits
 class Wire:
     """Bytes to events, and back. ``role`` is ours: h11.SERVER towards a client."""
 
-    __slots__ = ("_buffer", "_complete", "_ended", "_guard", "_h11")
+    __slots__ = ("_buffer", "_complete", "_ended", "_error", "_guard", "_h11")
 
     def __init__(self, role: Any, limits: Limits) -> None:
         # The guard has limited whatever h11 gets to see.
         self._h11 = h11.Connection(role, max_incomplete_event_size=limits.head)
         self._guard = Guard(limits, responses=role is h11.CLIENT)
         self._buffer = bytearray()
+        self._error: MessageError | None = None
         self._complete = False
         self._ended = False
 
@@ -66,8 +67,18 @@ class Wire:
     def next_event(self) -> Any:
         """Return h11's next event, or None when nothing more can be told now. Raises MessageError.
 
-        After EndOfMessage there is none before ``start_next_cycle``.
+        After EndOfMessage there is none before ``start_next_cycle``; after an error there is nothing
+        but the same error.
         """
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._next_event()
+        except MessageError as e:
+            self._error = e
+            raise
+
+    def _next_event(self) -> Any:
         while not self._complete:
             event = self._read()
             if event is h11.NEED_DATA:

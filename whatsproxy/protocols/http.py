@@ -131,8 +131,8 @@ class HttpConnection(AnsweringLeg):
         # What is left of the request may never come, or be taken for another one.
         close = self.last or not self.exchange.complete
         self._answer_hop = nominated(event)
-        self.count(event.status_code, AnsweredBy.UPSTREAM)
         self.send(_with(event, response_fields(event, self._rules, close=close)))
+        self.count(event.status_code, AnsweredBy.UPSTREAM)
 
     def take_body(self, event: h11.Data) -> None:
         """Pass a piece of the body on."""
