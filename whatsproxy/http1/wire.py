@@ -67,8 +67,7 @@ class Wire:
     def next_event(self) -> Any:
         """Return h11's next event, or None when nothing more can be told now. Raises MessageError.
 
-        After EndOfMessage there is none before ``start_next_cycle``; after an error there is nothing
-        but the same error.
+        After EndOfMessage there is none before ``start_next_cycle``; after an error, only the same.
         """
         if self._error is not None:
             raise self._error
