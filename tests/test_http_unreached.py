@@ -1,0 +1,146 @@
+"""HTTP requests whose origin cannot be reached."""
+
+from twisted.internet.defer import fail
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionRefusedError,
+    NoRouteError,
+    TCPTimedOutError,
+)
+
+from tests.http_peers import HttpCase, head_of
+from tests.peers import FakeSocks, until
+from tests.support import FakeUpstream, through_socks
+from whatsproxy import socks5
+from whatsproxy.destination import Destination
+from whatsproxy.dial import DialTimeoutError
+from whatsproxy.reason import Reason
+from whatsproxy.resolver import ResolutionError
+
+NOWHERE = Destination("127.0.0.1", 9)
+
+
+class UnreachedTests(HttpCase):
+    """There is no connection to the origin."""
+
+    #: What a connect fails with, the status, and what the client reads.
+    FAILURES = (
+        (ResolutionError("x.test has no address"), 502, "X.test has no address.\n"),
+        (ConnectionRefusedError(), 502, "refused"),
+        (NoRouteError(), 502, "route"),
+        (ConnectError(), 502, "Its operator can find the reason in the log."),
+        (TCPTimedOutError(), 504, "[timeouts] connect"),
+        (DialTimeoutError(NOWHERE, 10.0), 504, "No connection to 127.0.0.1:9 within 10.0 s.\n"),
+        (socks5.ProxyUnreachable("no"), 502, "[socks5] proxies"),
+        (socks5.NotSOCKS5("no"), 502, "[socks5] proxies"),
+        (socks5.ConnectionLostEarly("no"), 502, "[socks5] proxies"),
+        (socks5.LoginAuthenticationFailed("no"), 502, "[socks5] proxies"),
+        (socks5.NegotiationTimeout("no"), 504, "[socks5] proxies"),
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.upstream = FakeUpstream()
+        self.start(fake=self.upstream)
+
+    async def test_each_reason(self) -> None:
+        """The client is told what happened and what would help; its connection goes on."""
+        client = await self.connect()
+        for count, (error, status, text) in enumerate(self.FAILURES, 1):
+            client.ask(self.request())
+            await until(lambda n=count: len(self.upstream.asked) == n)
+            self.upstream.last.errback(error)
+            answer = await client.answer()
+            self.assertError(answer, status, text)
+            self.assertIsNone(answer.field(b"connection"))
+        self.assertRequests(("GET", "5xx", "proxy", len(self.FAILURES)))
+        client.peer.end()
+        await self.left(client, Reason.CLIENT_CLOSED)
+
+    async def test_before_connect_returns(self) -> None:
+        """The same where the failure is there at once, in the middle of many requests."""
+        self.upstream.answer = lambda: fail(ConnectionRefusedError())
+        client = await self.connect(*[self.request()] * 50)
+        for _ in range(50):
+            self.assertError(await client.answer(), 502)
+        self.assertRequests(("GET", "5xx", "proxy", 50))
+
+    async def test_a_body_that_is_here(self) -> None:
+        """It is read, and the next request with it."""
+        client = await self.connect(self.request(method=b"POST", body=b"x"), self.request(b"/2"))
+        await until(lambda: self.upstream.asked)
+        self.upstream.last.errback(ConnectionRefusedError())
+        answer = await client.answer()
+        self.assertError(answer, 502)
+        self.assertIsNone(answer.field(b"connection"))
+        await until(lambda: len(self.upstream.asked) == 2)
+        self.upstream.last.errback(ConnectionRefusedError())
+        self.assertError(await client.answer(), 502)
+
+    async def test_a_body_that_is_still_to_come(self) -> None:
+        """It may never come: the connection ends, and the client gets to read why."""
+        client = await self.connect(self.request(b"/", b"Content-Length: 9", method=b"PUT"), b"x")
+        await until(lambda: self.upstream.asked)
+        self.upstream.last.errback(ConnectionRefusedError())
+        answer = await client.answer()
+        self.assertError(answer, 502)
+        self.assertEqual(answer.field(b"connection"), b"close")
+        client.ask(b"the rest")
+        await self.left(client, Reason.UPSTREAM_REFUSED)
+
+    async def test_head(self) -> None:
+        """An answer to HEAD has no body, ours neither."""
+        self.upstream.answer = lambda: fail(ConnectionRefusedError())
+        client = await self.connect(self.request(method=b"HEAD"), self.request())
+        answer = await client.answer(bodiless=True)
+        self.assertGreater(int(answer.field(b"content-length") or 0), 0)
+        self.assertError(await client.answer(), 502)
+
+    async def test_an_unknown_failure(self) -> None:
+        """A bug of ours: 500, a traceback in the log, and nothing of it for the client."""
+        client = await self.connect(self.request())
+        await until(lambda: self.upstream.asked)
+        self.upstream.last.errback(RuntimeError("a secret"))
+        answer = await client.answer()
+        self.assertEqual(answer.status, 500)
+        self.assertNotIn(b"Traceback", answer.body)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class ReallyUnreachedTests(HttpCase):
+    """The same with sockets."""
+
+    async def test_refused(self) -> None:
+        closed = self.listen()
+        self.start(closed)
+        await self._close(closed.port)
+        client = await self.connect(self.request(to=closed))
+        self.assertError(await client.answer(), 502, "Nothing listens there")
+
+    async def _close(self, port: int) -> None:
+        """Stop listening at a port, and wait for that."""
+        for call, *_ in self._cleanups:
+            listening = getattr(call, "__self__", None)
+            if listening is not None and listening.getHost().port == port:
+                await call()
+
+    async def test_unresolved(self) -> None:
+        self.start(policy={"allow": ("nowhere.invalid",), "allow_ports": (80,)})
+        client = await self.connect(
+            head_of(b"GET http://nowhere.invalid/ HTTP/1.1", b"Host: nowhere.invalid")
+        )
+        self.assertError(await client.answer(), 502, "owhere.invalid has no address", "DNS")
+
+    async def test_a_socks_server_that_refuses(self) -> None:
+        """The reply's code is in the text."""
+
+        class Refusing(FakeSocks):
+            reply = b"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00"
+
+        server = self.listen(Refusing)
+        settings = through_socks(server.port, policy={"allow": ("origin.test",)})
+        self.start_proxy(settings, clock=self.clock)
+        client = await self.connect(
+            head_of(b"GET http://origin.test/ HTTP/1.1", b"Host: origin.test")
+        )
+        self.assertError(await client.answer(), 502, "rules do not allow", "(reply 2)")
