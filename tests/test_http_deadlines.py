@@ -4,7 +4,6 @@ from twisted.internet.error import ConnectionLost
 
 from tests.http_peers import HttpCase, HttpClient, OriginPeer, chunked, head_of
 from tests.peers import turn, until
-from tests.support import FakeUpstream, through_socks
 from whatsproxy.reason import Reason
 
 #: All different, so that none can stand in for another.
@@ -293,35 +292,3 @@ class IdleTests(DeadlineCase):
         self.assertEqual(len(self.factory.ledger.live), 1)
         self.pass_time(300)
         await self.ended_with(Reason.REQUEST_TIMEOUT)
-
-
-class ConnectTests(HttpCase):
-    """timeouts.connect is the upstream's own; no other limit comes before it."""
-
-    async def test_it_is_long(self) -> None:
-        upstream = FakeUpstream()
-        self.start(fake=upstream, timeouts=LIMITS)
-        for body in (None, b"x"):
-            upstream.asked.clear()
-            client = await self.connect(self.request(body=body))
-            await until(lambda: upstream.asked)
-            self.pass_time(1000)
-            for _ in range(5):
-                await turn()
-            self.assertEqual(client.peer.received, b"")
-            self.assertFalse(client.peer.eof or client.peer.lost)
-            client.peer.reset()
-            await until(lambda: not self.factory.ledger.live)
-
-    async def test_it_passes(self) -> None:
-        """Really: a SOCKS server that does not answer."""
-        server = self.listen()
-        settings = through_socks(
-            server.port, timeouts={"connect": 0.05}, policy={"allow": ("origin.test",)}
-        )
-        self.start_proxy(settings, clock=self.clock)
-        client = await self.connect(
-            head_of(b"GET http://origin.test/ HTTP/1.1", b"Host: origin.test")
-        )
-        self.assertError(await client.answer(), 504, "SOCKS", "[socks5] proxies")
-        await (await server.accepted()).gone()

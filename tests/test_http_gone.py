@@ -12,6 +12,7 @@ from tests.support import FakeUpstream
 from whatsproxy.http1.wire import Wire
 from whatsproxy.protocols import exchange as exchange_module
 from whatsproxy.protocols import http as http_module
+from whatsproxy.protocols.origin import Origin
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -170,6 +171,23 @@ class UnexpectedTests(HttpCase):
         client, origin, _ = await self.asked(self.request(), self.request(b"/break"))
         origin.answer(b"first")
         await self.check(client, origin, bystander)
+
+    async def test_when_a_kept_connection_is_used(self) -> None:
+        """The client must not wait for ever."""
+        bystander = await self.bystander()
+        client, origin, _ = await self.asked()
+        origin.answer()
+        await client.answer()
+        self.breaks(Origin, "send")
+        client.ask(self.request(b"/break"))
+        await until(lambda: client.peer.received or client.peer.eof)
+        if client.peer.received:
+            self.assertEqual((await client.answer()).status, 500)
+        await until(lambda: origin.eof or origin.lost)
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        other, its_origin = bystander
+        its_origin.answer(b"fine")
+        self.assertEqual((await other.answer()).body, b"fine")
 
     async def test_in_the_head_of_an_answer(self) -> None:
         """Nothing has gone out yet: the client can be told, and may go on."""

@@ -9,7 +9,7 @@ from twisted.internet.error import (
 )
 
 from tests.http_peers import HttpCase, head_of
-from tests.peers import FakeSocks, until
+from tests.peers import FakeSocks, turn, until
 from tests.support import FakeUpstream, through_socks
 from whatsproxy import socks5
 from whatsproxy.destination import Destination
@@ -144,3 +144,35 @@ class ReallyUnreachedTests(HttpCase):
             head_of(b"GET http://origin.test/ HTTP/1.1", b"Host: origin.test")
         )
         self.assertError(await client.answer(), 502, "rules do not allow", "(reply 2)")
+
+
+class ConnectTimeTests(HttpCase):
+    """timeouts.connect is the upstream's own; no other limit comes before it."""
+
+    async def test_it_is_long(self) -> None:
+        upstream = FakeUpstream()
+        self.start(fake=upstream)
+        for body in (None, b"x"):
+            upstream.asked.clear()
+            client = await self.connect(self.request(body=body))
+            await until(lambda: upstream.asked)
+            self.pass_time(1000)
+            for _ in range(5):
+                await turn()
+            self.assertEqual(client.peer.received, b"")
+            self.assertFalse(client.peer.eof or client.peer.lost)
+            client.peer.reset()
+            await until(lambda: not self.factory.ledger.live)
+
+    async def test_it_passes(self) -> None:
+        """Really: a SOCKS server that does not answer."""
+        server = self.listen()
+        settings = through_socks(
+            server.port, timeouts={"connect": 0.05}, policy={"allow": ("origin.test",)}
+        )
+        self.start_proxy(settings, clock=self.clock)
+        client = await self.connect(
+            head_of(b"GET http://origin.test/ HTTP/1.1", b"Host: origin.test")
+        )
+        self.assertError(await client.answer(), 504, "SOCKS", "[socks5] proxies")
+        await (await server.accepted()).gone()

@@ -39,8 +39,8 @@ class Asker(Protocol):
     def take_interim(self, event: h11.InformationalResponse) -> None:
         """Take a 1xx answer, 101 excepted."""
 
-    def take_switch(self, event: h11.InformationalResponse, origin: Origin) -> None:
-        """Take 101 and the origin itself: no HTTP from here on."""
+    def take_switch(self, event: h11.InformationalResponse, origin: Origin, early: bytes) -> None:
+        """Take 101, the origin itself, and what it has sent behind: no HTTP from here on."""
 
     def take_answer(self, event: h11.Response) -> None:
         """Take the head of the answer."""
@@ -117,12 +117,16 @@ class Exchange:
     def _begin_kept(self, kept: Origin) -> None:
         self._later = None
         self._origin = None
-        if kept.usable:
-            self._repeatable = True
-            self._begin(kept)
-        else:
-            self._connect()
-            self._asker.pump()
+        try:
+            if kept.usable:
+                self._repeatable = True
+                self._begin(kept)
+            else:
+                self._connect()
+                self._asker.pump()
+        except Exception:
+            kept.abort()
+            self._broken(Failure())
 
     def send(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Send a piece of the request's body, or its end; ``ready`` must hold."""
@@ -183,9 +187,7 @@ class Exchange:
         elif event.status_code == 101:
             origin, self._origin = self._origin, None
             assert origin is not None
-            origin.listener = None
-            origin.transport.unregisterProducer()
-            self._asker.take_switch(event, origin)
+            self._asker.take_switch(event, origin, origin.leave())
         else:
             self._asker.take_interim(event)
 

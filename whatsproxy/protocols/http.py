@@ -114,15 +114,13 @@ class HttpConnection(AnsweringLeg):
         if self.wire.speaks_1_1:
             self.send(_with(event, response_fields(event, self._rules)))
 
-    def take_switch(self, event: h11.InformationalResponse, origin: Origin) -> None:
+    def take_switch(self, event: h11.InformationalResponse, origin: Origin, early: bytes) -> None:
         """Pass 101 on, and leave both sides to a relay (RFC 9110 15.2.2)."""
         self.count(101, AnsweredBy.UPSTREAM)
         self.send(_with(event, response_fields(event, self._rules)))
-        early = origin.wire.take_rest()
         if early:
             self.write(early)
         self.exchange = None
-        origin.resume()
         self.join(origin, self.let_go(), ended=self.ended)
 
     def take_answer(self, event: h11.Response) -> None:

@@ -44,6 +44,7 @@ class Origin(StreamProtocol):
         "_eof",
         "_gone",
         "_later",
+        "_left",
         "_paused",
         "answering",
         "destination",
@@ -60,6 +61,7 @@ class Origin(StreamProtocol):
         self._clock = clock
         self._closing: IDelayedCall | None = None
         self._later: IDelayedCall | None = None
+        self._left = False
         self._paused = False
         self._eof = False
         self._aborted = False
@@ -97,6 +99,14 @@ class Origin(StreamProtocol):
             return self
         self.close()
         return None
+
+    def leave(self) -> bytes:
+        """Be no more who reads from the origin; return what it has sent that was not read."""
+        self.listener = None
+        self.transport.unregisterProducer()
+        self.resume()
+        self._left = True
+        return self.wire.take_rest()
 
     def close(self) -> None:
         """End the connection, behind what is still to be sent; it may take LINGER seconds."""
@@ -154,8 +164,9 @@ class Origin(StreamProtocol):
                     break
                 self.listener.heard(event)
             else:
-                self._later = self._clock.callLater(0, self._read_on)
-                self._regulate()
+                if self.listener is not None:
+                    self._later = self._clock.callLater(0, self._read_on)
+                    self._regulate()
                 return
         except MessageError as e:
             if not self._eof:
@@ -172,7 +183,7 @@ class Origin(StreamProtocol):
 
     def _regulate(self) -> None:
         """Read from the origin unless the client is full, or there is more than enough to do."""
-        if self._eof or self._gone or self._closing is not None:
+        if self._left or self._eof or self._gone or self._closing is not None:
             return
         if self._paused or self._later is not None:
             self.transport.pauseProducing()
