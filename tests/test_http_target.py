@@ -78,7 +78,6 @@ class AbsoluteTests(SynchronousTestCase):
             b"https",
             b"HTTPS",
             b"ftp",
-            b"ws",
             b"wss",
             b"file",
             b"h",

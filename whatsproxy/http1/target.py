@@ -9,7 +9,8 @@ from whatsproxy.http1.errors import BadMessageError, NotCarriedError
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)")
 #: RFC 3986 3.2.3: nothing behind the colon is the default port, too.
 _EMPTY_PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:]*):")
-_PORTS = {b"http": 80}
+#: Some WebSocket clients ask a proxy for ws:, which is http: with an Upgrade (RFC 6455 3).
+_PORTS = {b"http": 80, b"ws": 80}
 
 
 @dataclass(frozen=True, slots=True)
