@@ -19,7 +19,8 @@ class LingeringClose(StreamProtocol):
     It ends our direction once the transport's buffer is sent, then reads and drops what still comes
     until the peer has ended too: closing with unread data would make the kernel reset the
     connection and destroy what the peer has not read yet. Whoever goes on sending is not read for
-    ever: after DROP_LIMIT bytes it has to wait, and after ``linger`` seconds the connection closes.
+    ever: after ``drop`` bytes (None: no such limit) it has to wait, and after ``linger`` seconds
+    the connection closes.
 
     ``flush`` is the time in seconds for the transport's buffer; when it is over the connection is
     aborted and ``stalled`` called. ``linger`` is what the peer then gets to read what the kernel
@@ -29,6 +30,7 @@ class LingeringClose(StreamProtocol):
 
     __slots__ = (
         "_clock",
+        "_drop",
         "_dropped",
         "_flush",
         "_gone",
@@ -46,6 +48,7 @@ class LingeringClose(StreamProtocol):
         *,
         flush: float = LINGER,
         linger: float = LINGER,
+        drop: int | None = DROP_LIMIT,
         stalled: Callable[[], None] | None = None,
         peer_ended: bool = False,
         we_ended: bool = False,
@@ -54,6 +57,7 @@ class LingeringClose(StreamProtocol):
         self._gone = gone
         self._flush = flush
         self._linger = linger
+        self._drop = drop
         self._stalled = stalled
         self._peer_ended = peer_ended
         self._we_ended = we_ended
@@ -75,7 +79,7 @@ class LingeringClose(StreamProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Drop it, within reason."""
         self._dropped += len(data)
-        if self._dropped > DROP_LIMIT:
+        if self._drop is not None and self._dropped > self._drop:
             self.transport.pauseProducing()
 
     def writeConnectionLost(self) -> None:

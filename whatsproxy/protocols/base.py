@@ -5,7 +5,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from whatsproxy.lingering import LINGER, LingeringClose
+from whatsproxy.lingering import DROP_LIMIT, LINGER, LingeringClose
 from whatsproxy.reason import Reason
 from whatsproxy.relay import IdleWatch, Relay
 from whatsproxy.route import Router
@@ -61,9 +61,16 @@ class ClientProtocol(StreamProtocol):
         """Go on: what has begun may end (the Holder's duty)."""
 
     def part(
-        self, reason: Reason, detail: str = "", *, flush: float = LINGER, peer_ended: bool = False
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        flush: float = LINGER,
+        linger: float = LINGER,
+        drop: int | None = DROP_LIMIT,
+        peer_ended: bool = False,
     ) -> None:
-        """Let the client go, with what it was sent: within ``flush`` seconds. Nothing may follow.
+        """Let the client go, with what it was sent: see LingeringClose. Nothing may follow.
 
         ``detail`` is for the log; ``peer_ended`` says that the client has ended its direction.
         """
@@ -72,6 +79,8 @@ class ClientProtocol(StreamProtocol):
             self.proxy.clock,
             lambda: self.session.close(reason, detail),
             flush=flush,
+            linger=linger,
+            drop=drop,
             peer_ended=peer_ended,
         )
         hand_over(self, farewell)

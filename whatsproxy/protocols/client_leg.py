@@ -23,6 +23,9 @@ from whatsproxy.transport import tune
 #: Bytes of further requests that are kept while one is being served; beyond them the client waits.
 PIPELINE_LIMIT = 64 * 1024
 
+#: Seconds that a client is given to end what it is sending and to read its answer.
+PARTING = 30.0
+
 log = Logger()
 
 
@@ -243,7 +246,14 @@ class ClientLeg(ClientProtocol):
     def depart(self, reason: Reason, detail: str = "") -> None:
         """Let the client go, with all that it was sent."""
         self.let_go()
-        self.part(reason, detail, flush=self.proxy.settings.timeouts.idle, peer_ended=self.ended)
+        self.part(
+            reason,
+            detail,
+            flush=self.proxy.settings.timeouts.idle,
+            linger=PARTING,
+            drop=None,  # it may be in the middle of a body, and read the answer only after it
+            peer_ended=self.ended,
+        )
 
     def let_go(self) -> bytes:
         """Be no more who reads from the client; return what it has sent that was not read."""
