@@ -55,6 +55,11 @@ class Wire:
         return self._complete
 
     @property
+    def interrupted(self) -> bool:
+        """Whether there is more of the peer's message than was read, or may be."""
+        return self._error is not None or (bool(self._guard.head) and not self._complete)
+
+    @property
     def waits_for_100(self) -> bool:
         """Whether the client waits for 100 Continue before it sends its body."""
         return self._h11.they_are_waiting_for_100_continue

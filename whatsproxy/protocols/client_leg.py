@@ -12,6 +12,7 @@ from zope.interface import implementer
 from whatsproxy.http1.errors import MessageError
 from whatsproxy.http1.heads import Limits
 from whatsproxy.http1.wire import Wire
+from whatsproxy.lingering import DROP_LIMIT, LINGER
 from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.protocols.exchange import Exchange
 from whatsproxy.protocols.origin import EVENTS_A_TURN, Origin
@@ -23,7 +24,7 @@ from whatsproxy.transport import tune
 #: Bytes of further requests that are kept while one is being served; beyond them the client waits.
 PIPELINE_LIMIT = 64 * 1024
 
-#: Seconds that a client is given to end what it is sending and to read its answer.
+#: Seconds that a client is given to end the request that it is sending, and to read its answer.
 PARTING = 30.0
 
 log = Logger()
@@ -246,12 +247,14 @@ class ClientLeg(ClientProtocol):
     def depart(self, reason: Reason, detail: str = "") -> None:
         """Let the client go, with all that it was sent."""
         self.let_go()
+        # Who is in the middle of a request may read the answer only after it.
+        interrupted = self.wire.interrupted
         self.part(
             reason,
             detail,
             flush=self.proxy.settings.timeouts.idle,
-            linger=PARTING,
-            drop=None,  # it may be in the middle of a body, and read the answer only after it
+            linger=PARTING if interrupted else LINGER,
+            drop=None if interrupted else DROP_LIMIT,
             peer_ended=self.ended,
         )
 
