@@ -4,6 +4,7 @@ from tests.http_cases import ReuseCase
 from tests.http_peers import HttpCase, HttpClient, OriginPeer, chunked, head_of
 from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
+from whatsproxy.lingering import LINGER
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -20,6 +21,16 @@ class IdleTests(ReuseCase):
         self.assertTrue(self.factory.draining)
         await origin.ended()
         await self.left(client, Reason.DRAINING)
+
+    async def test_a_client_that_stays(self) -> None:
+        """It is told; whether it goes or not, it does not hold up the end."""
+        self.start()
+        client, _ = await self.kept()
+        self.factory.drain()
+        await client.peer.ended()
+        self.assertEqual(len(self.factory.ledger.live), 1)
+        self.pass_time(LINGER)
+        await self.ended_with(Reason.DRAINING)
 
     async def test_one_drain_is_enough(self) -> None:
         """Whatever comes after it changes nothing."""
