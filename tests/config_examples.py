@@ -183,7 +183,7 @@ BAD: dict[Name, list[tuple[object, str]]] = {
     ("upstream", "raw"): [*_ADDRESSES, (["refuse", "refuse"], "host:port")],
     ("upstream", "web"): [
         *((raw, "string") for raw in (5, True, ["a.b:1"], {}, [])),
-        *((raw, "g.whatsapp.net:5222") for raw in ("a.b", "a.b:0", "refuse", " ", "::1:5", ":80")),
+        *((raw, "127.0.0.1:8080") for raw in ("a.b", "a.b:0", "refuse", " ", "::1:5", ":80")),
     ],
     ("socks5", "proxies"): [
         ("socks5://h", "list.*socks5://"),

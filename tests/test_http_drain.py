@@ -65,14 +65,18 @@ class IdleTests(ReuseCase):
         await self.left(client, Reason.REQUEST_TIMEOUT)
 
     async def test_before_the_first_request(self) -> None:
-        """Nothing new begins: not even for who had connected before."""
+        """Nothing new begins, for who has begun to say what it wants; who has not is let go."""
         self.start()
-        client = await self.connect()
-        await until(lambda: self.factory.ledger.live)
+        silent, begun = await self.connect(), await self.connect(b"GE")
+        await until(lambda: sum(bool(s.holder._buffer) for s in self.factory.ledger.live) == 1)
+        await until(lambda: len(self.factory.ledger.live) == 2)
         self.factory.drain()
-        client.ask(self.request())
-        self.assertError(await client.answer(), 503)
-        await self.left(client, Reason.DRAINING)
+        begun.ask(self.request()[2:])
+        self.assertError(await begun.answer(), 503)
+        for client in (silent, begun):
+            await client.peer.ended()
+            client.peer.close()
+        await self.ended_with(Reason.DRAINING, Reason.NO_DATA)
         self.assertEqual(self.origins.peers, [])
 
     async def test_each_kind_of_request(self) -> None:

@@ -82,7 +82,7 @@ def toml(value: object) -> str:
         return _UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, int) and value.bit_length() > 128:
         return "(a huge number)"
@@ -205,11 +205,11 @@ def _decode_endpoint(raw: object) -> str:
     return text
 
 
-def _decode_address(raw: object) -> Destination:
+def _decode_address(raw: object, example: str = "g.whatsapp.net:5222") -> Destination:
     try:
         return parse_destination(text_of(raw))
     except DestinationError as e:
-        raise ValueError(f"{e}; g.whatsapp.net:5222 would be right") from None
+        raise ValueError(f"{e}; {example} would be right") from None
 
 
 def _optional(codec: Codec) -> Codec:
@@ -280,7 +280,7 @@ ENDPOINT = Codec(
 ADDRESSES = list_of("host:port", _decode_address, empty=False)
 OPTIONAL_ADDRESS = Codec(
     "host:port, or nothing",
-    lambda raw: None if raw == "" else _decode_address(raw),
+    lambda raw: None if raw == "" else _decode_address(raw, "127.0.0.1:8080"),
     encode=lambda value: "" if value is None else str(value),
 )
 OPTIONAL_ADDRESSES = _optional(list_of("host:port", _decode_address))

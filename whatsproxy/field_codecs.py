@@ -21,7 +21,9 @@ def _decode_name(raw: object) -> str:
 
 
 def _decode_value(name: str, raw: object) -> str:
-    value = text_of(raw)
+    if not isinstance(raw, str):
+        raise ValueError(f"the value of {name} is to be a string")
+    value = raw
     if _VALUE.fullmatch(value) is None:
         raise ValueError(f"the value of {name} is to be visible ASCII, spaces only within")
     return value
@@ -31,6 +33,8 @@ def _decode_fields(raw: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(raw, dict):
         raise ValueError('{"X-Name" = "value"} is expected')
     fields = tuple((_decode_name(name), _decode_value(name, value)) for name, value in raw.items())
+    if any(name.lower() == "via" for name, _ in fields):
+        raise ValueError("Via has a key of its own: [http] via")
     if len({name.lower() for name, _ in fields}) < len(fields):
         raise ValueError("a field stands there twice; names are the same in upper and lower case")
     return fields

@@ -19,8 +19,8 @@ class LingeringClose(StreamProtocol):
     It ends our direction once the transport's buffer is sent, then reads and drops what still comes
     until the peer has ended too: closing with unread data would make the kernel reset the
     connection and destroy what the peer has not read yet. Whoever goes on sending is not read for
-    ever: after ``drop`` bytes (None: no such limit) it has to wait, and after ``linger`` seconds
-    the connection closes.
+    ever: after ``drop`` bytes it has to wait, and after ``linger`` seconds the connection closes.
+    ``dropped`` is told of each piece.
 
     ``flush`` is the time in seconds for the transport's buffer; when it is over the connection is
     aborted and ``stalled`` called. ``linger`` is what the peer then gets to read what the kernel
@@ -37,6 +37,7 @@ class LingeringClose(StreamProtocol):
         "_linger",
         "_peer_ended",
         "_stalled",
+        "_tell",
         "_timer",
         "_we_ended",
     )
@@ -48,7 +49,8 @@ class LingeringClose(StreamProtocol):
         *,
         flush: float = LINGER,
         linger: float = LINGER,
-        drop: int | None = DROP_LIMIT,
+        drop: int = DROP_LIMIT,
+        dropped: Callable[[int], None] | None = None,
         stalled: Callable[[], None] | None = None,
         peer_ended: bool = False,
         we_ended: bool = False,
@@ -58,6 +60,7 @@ class LingeringClose(StreamProtocol):
         self._flush = flush
         self._linger = linger
         self._drop = drop
+        self._tell = dropped
         self._stalled = stalled
         self._peer_ended = peer_ended
         self._we_ended = we_ended
@@ -79,7 +82,9 @@ class LingeringClose(StreamProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Drop it, within reason."""
         self._dropped += len(data)
-        if self._drop is not None and self._dropped > self._drop:
+        if self._tell is not None:
+            self._tell(len(data))
+        if self._dropped > self._drop:
             self.transport.pauseProducing()
 
     def writeConnectionLost(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import h11
 
-from whatsproxy.http1.errors import BadMessageError, MessageError
+from whatsproxy.http1.errors import BadMessageError, BodyTooLargeError, MessageError
 from whatsproxy.http1.guard import Guard
 from whatsproxy.http1.heads import Body, Framing, Limits
 
@@ -56,8 +56,10 @@ class Wire:
 
     @property
     def interrupted(self) -> bool:
-        """Whether there is more of the peer's message than was read, or may be."""
-        return self._error is not None or (bool(self._guard.head) and not self._complete)
+        """Whether the peer is in the middle of a body, as far as its head can be believed."""
+        if self._error is not None and not isinstance(self._error, BodyTooLargeError):
+            return False
+        return bool(self._guard.head) and not self._complete
 
     @property
     def waits_for_100(self) -> bool:

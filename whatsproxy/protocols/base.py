@@ -67,7 +67,7 @@ class ClientProtocol(StreamProtocol):
         *,
         flush: float = LINGER,
         linger: float = LINGER,
-        drop: int | None = DROP_LIMIT,
+        drop: int = DROP_LIMIT,
         peer_ended: bool = False,
     ) -> None:
         """Let the client go, with what it was sent: see LingeringClose. Nothing may follow.
@@ -81,9 +81,13 @@ class ClientProtocol(StreamProtocol):
             flush=flush,
             linger=linger,
             drop=drop,
+            dropped=self._count_dropped,
             peer_ended=peer_ended,
         )
         hand_over(self, farewell)
+
+    def _count_dropped(self, size: int) -> None:
+        self.session.received += size
 
     def join(self, upstream: StreamProtocol, early: bytes, *, ended: bool) -> None:
         """Leave client and upstream to a relay; an error of ours ends both, and the session.

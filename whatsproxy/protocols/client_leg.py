@@ -26,6 +26,8 @@ PIPELINE_LIMIT = 64 * 1024
 
 #: Seconds that a client is given to end the request that it is sending, and to read its answer.
 PARTING = 30.0
+#: Bytes of it that are read and dropped; after that the client may wait.
+PARTING_DROP = 64 * 1024 * 1024
 
 log = Logger()
 
@@ -254,7 +256,7 @@ class ClientLeg(ClientProtocol):
             detail,
             flush=self.proxy.settings.timeouts.idle,
             linger=PARTING if interrupted else LINGER,
-            drop=None if interrupted else DROP_LIMIT,
+            drop=PARTING_DROP if interrupted else DROP_LIMIT,
             peer_ended=self.ended,
         )
 

@@ -11,10 +11,11 @@ from whatsproxy.destination import Destination
 from whatsproxy.http1.errors import MessageError
 from whatsproxy.http1.heads import Limits
 from whatsproxy.http1.wire import Wire
-from whatsproxy.lingering import LINGER
 from whatsproxy.reason import Reason
 from whatsproxy.transport import StreamProtocol
 
+#: Seconds that an origin which is not needed any more may hold a descriptor: no session counts it.
+GOODBYE = 0.2
 #: Events of one connection that are served before it is the others' turn: much more can arrive at
 #: once, in one-byte chunks or in short requests.
 EVENTS_A_TURN = 100
@@ -109,10 +110,10 @@ class Origin(StreamProtocol):
         return self.wire.take_rest()
 
     def close(self) -> None:
-        """End the connection, behind what is still to be sent; it may take LINGER seconds."""
+        """End the connection in good order, if that needs no time: nobody waits for more of it."""
         self.listener = None
         if not self._gone and self._closing is None:
-            self._closing = self._clock.callLater(LINGER, self.abort)
+            self._closing = self._clock.callLater(GOODBYE, self.abort)
             self.transport.loseConnection()
 
     def abort(self) -> None:

@@ -57,6 +57,11 @@ class Sniffer(ClientProtocol):
         self._cancel_timer()
         super().abort(reason)
 
+    def drain(self) -> None:
+        """Let a client go that has said nothing yet."""
+        if not self._buffer:
+            self._give_up()
+
     def _give_up(self, *, peer_ended: bool = False) -> None:
         self._cancel_timer()
         refused = Refused(self.proxy, self.session, self._verdict(), peer_ended=peer_ended)
