@@ -30,6 +30,7 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	tests/sandbox $(BIN)/python bench/load.py
 	tests/sandbox $(BIN)/python bench/scrape.py
+	tests/sandbox $(BIN)/python bench/forward.py
 
 # etc/whatsproxy.toml and the tables of docs/configuration.md are written from the code.
 docs: $(VENV)/.installed

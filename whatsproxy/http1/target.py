@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from whatsproxy.destination import Destination, DestinationError, parse_destination
 from whatsproxy.http1.errors import BadMessageError, NotCarriedError
@@ -55,6 +56,7 @@ def check_host(values: list[bytes], destination: Destination, default_port: int)
             raise BadMessageError("the Host field and the target disagree")
 
 
+@lru_cache(maxsize=1024)  # clients ask for the same again and again; what fails is not kept
 def _parse(authority: bytes, default_port: int | None) -> Destination:
     try:
         text = authority.decode("ascii")
