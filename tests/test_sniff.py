@@ -145,7 +145,7 @@ class TlsTests(SynchronousTestCase):
         self.assertEqual(b.check_prefix_law(self, sniff, spread), expected)
 
     def test_malformed_hello_is_tls_all_the_same(self) -> None:
-        data = b.record(b.message(b.server_names(b"")))
+        data = b.record(b.message(b.server_names(b"a\0.b")))
         self.assertEqual(b.check_prefix_law(self, sniff, data), Sniffed(Kind.TLS, None))
 
 

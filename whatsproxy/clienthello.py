@@ -55,7 +55,8 @@ def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
 
 def _record_fits(header: bytes) -> bool:
     """Is this, as far as it goes (five bytes at most), the header of a handshake record?"""
-    for got, allowed in zip(header, ((HANDSHAKE,), (3,), range(5)), strict=False):
+    # The minor version is to be ignored (RFC 8446 5.1).
+    for got, allowed in zip(header, ((HANDSHAKE,), (3,)), strict=False):
         if got not in allowed:
             return False
     return len(header) < 5 or 0 < int.from_bytes(header[3:], "big") <= _RECORD_LIMIT
@@ -150,8 +151,10 @@ def _parse_body(body: bytes) -> ClientHello:
         seen = set()
         while extensions:
             kind = extensions.number(2)
-            if kind in seen:
-                raise _MalformedError  # RFC 8446 4.2: there must not be two of the same type
+            # RFC 8446 4.2: there must not be two of the same type. OpenSSL does not insist on it
+            # for those that it does not know; we do for those that are read here.
+            if kind in seen and kind in (_SERVER_NAME, _ALPN):
+                raise _MalformedError
             seen.add(kind)
             content = extensions.vector(2)
             if kind == _SERVER_NAME:
@@ -161,17 +164,20 @@ def _parse_body(body: bytes) -> ClientHello:
     return ClientHello(server_name, alpn)
 
 
-def _parse_server_name(extension: _Reader) -> str:
-    """One name of type host_name, no more: what OpenSSL accepts, so that both see the same."""
+def _parse_server_name(extension: _Reader) -> str | None:
+    """One name of type host_name, no more: what OpenSSL accepts, so that both see the same.
+
+    An empty one is none.
+    """
     names = extension.vector(2)
     extension.end()
     if names.number(1) != 0:
         raise _MalformedError
     name = names.vector(2).rest()
     names.end()
-    if not 0 < len(name) <= 255 or 0 in name:
+    if len(name) > 255 or 0 in name:
         raise _MalformedError
-    return name.decode("ascii", "backslashreplace")
+    return name.decode("ascii", "backslashreplace") or None
 
 
 def _parse_alpn(extension: _Reader) -> tuple[bytes, ...]:
