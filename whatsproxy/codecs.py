@@ -167,6 +167,12 @@ def seconds(*, zero: bool = False) -> Codec:
     return Codec(expects, decode, from_text=_number_or_text)
 
 
+def _decode_boolean(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError("true or false is expected")
+    return raw
+
+
 def choice(*choices: str) -> Codec:
     """Return the codec of one word out of several."""
     expects = f"one of {', '.join(choices)}"
@@ -206,10 +212,19 @@ def _decode_endpoint(raw: object) -> str:
 
 
 def _decode_address(raw: object, example: str = "g.whatsapp.net:5222") -> Destination:
+    text = text_of(raw)
     try:
-        return parse_destination(text_of(raw))
+        plain = parse_destination(text.removeprefix("tls://"))
+        return plain.over_tls() if text.startswith("tls://") else plain
     except DestinationError as e:
         raise ValueError(f"{e}; {example} would be right") from None
+
+
+def _decode_web(raw: object) -> Destination:
+    web = _decode_address(raw, "127.0.0.1:8080")
+    if web.tls:
+        raise ValueError("clients' own TLS goes to it: 127.0.0.1:8080 would be right")
+    return web
 
 
 def _optional(codec: Codec) -> Codec:
@@ -271,6 +286,11 @@ def _proxies() -> Codec:
     )
 
 
+BOOLEAN = Codec(
+    "true or false",
+    _decode_boolean,
+    from_text=lambda text: {"true": True, "false": False}.get(text, text),
+)
 OUTPUT = Codec("stdout, stderr or a path", _decode_output)
 ENDPOINTS = list_of("endpoint descriptions", _decode_endpoint, empty=False)
 ENDPOINT = Codec(
@@ -280,7 +300,7 @@ ENDPOINT = Codec(
 ADDRESSES = list_of("host:port", _decode_address, empty=False)
 OPTIONAL_ADDRESS = Codec(
     "host:port, or nothing",
-    lambda raw: None if raw == "" else _decode_address(raw, "127.0.0.1:8080"),
+    lambda raw: None if raw == "" else _decode_web(raw),
     encode=lambda value: "" if value is None else str(value),
 )
 OPTIONAL_ADDRESSES = _optional(list_of("host:port", _decode_address))

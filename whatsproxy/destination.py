@@ -25,19 +25,24 @@ class DestinationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A host (name or address, normalised) and a TCP port."""
+    """A host (name or address, normalised) and a TCP port; ``tls``: TLS is spoken there."""
 
     host: str
     port: int
+    tls: bool = False
 
     @property
     def is_address(self) -> bool:
         """Is the host a literal IPv4 or IPv6 address?"""
         return is_address(self.host)
 
+    def over_tls(self) -> "Destination":
+        """Return the same place, spoken to in TLS."""
+        return Destination(self.host, self.port, tls=True)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{'tls://' if self.tls else ''}{host}:{self.port}"
 
 
 def is_address(host: str) -> bool:

@@ -11,19 +11,21 @@ from whatsproxy.destination import Destination
 from whatsproxy.http1.fields import Changes, Rules
 from whatsproxy.http1.heads import Limits
 from whatsproxy.policy import Policy
-from whatsproxy.protocols.base import ClientProtocol
 from whatsproxy.protocols.connect import HttpTunnel
 from whatsproxy.protocols.http import HttpConnection
 from whatsproxy.protocols.refused import UNRECOGNIZED_NAME, Refused
 from whatsproxy.protocols.sniffer import Sniffer
+from whatsproxy.protocols.tls import TlsHandshake
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
 from whatsproxy.relay import IdleWatch
 from whatsproxy.resolver import Resolver
-from whatsproxy.route import EachRequest, Refusal, Router
+from whatsproxy.route import EachRequest, Refusal, Router, Terminate
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import HttpSettings, Settings
 from whatsproxy.sniff import Kind, Sniffed
+from whatsproxy.tls_client import TlsClient
+from whatsproxy.tls_server import TlsServer
 from whatsproxy.upstream import Upstream, legs_of
 
 #: Seconds between two log lines about rejected connections.
@@ -45,11 +47,14 @@ class ProxyFactory:
         self.ledger = Ledger(reactor.seconds, log_end)
         resolver = Resolver(reactor, configured_hosts(settings))
         legs = legs_of(reactor, resolver, settings.socks5.proxies)
-        self.upstream = upstream or Upstream(reactor, legs, timeouts.connect)
+        self.tls_client = TlsClient(reactor, settings.tls)
+        self.upstream = upstream or Upstream(reactor, legs, timeouts.connect, self.tls_client)
+        self.tls = TlsServer(reactor, settings.tls, settings.server.names)
         self.draining = False
         self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
         self._silent_until = 0.0
         self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
+        self._terminates = bool(settings.tls.certificate) or settings.tls.auto_generate
         self.router = Router(
             Policy(
                 settings.policy.allow,
@@ -60,6 +65,7 @@ class ProxyFactory:
             settings.upstream.xmpp,
             settings.upstream.raw,
             settings.upstream.web,
+            names=settings.server.names if self._terminates else None,
         )
 
     def doStart(self) -> None:
@@ -86,9 +92,11 @@ class ProxyFactory:
                 rejected=self.ledger.rejected,
             )
 
-    def protocol_for(self, sniffed: Sniffed, session: Session) -> ClientProtocol:
+    def protocol_for(self, sniffed: Sniffed, session: Session) -> IProtocol:
         """Return the protocol that serves a connection of this kind, or refuses it."""
-        route = self.router.route(sniffed)
+        route = self.router.route(sniffed, inside=session.inner is not None)
+        if isinstance(route, Terminate):
+            return self.tls.transport_for(route.server_name, TlsHandshake(self, session))
         if isinstance(route, EachRequest):
             return HttpConnection(self, session, self._limits, self._rules)
         if isinstance(route, Refusal):
@@ -145,6 +153,13 @@ def rules_of(http: HttpSettings) -> Rules:
     )
 
 
+def protocol_of(session: Session) -> str:
+    """Return what a connection was, for the log: ``tls/http`` where TLS ended here."""
+    if session.kind is None:
+        return "undetected"
+    return session.kind.value + (f"/{session.inner.value}" if session.inner else "")
+
+
 def log_end(session: Session, reason: Reason, detail: str, seconds: float) -> None:
     """Write the one line that a connection leaves in the log."""
     log.emit(
@@ -152,7 +167,7 @@ def log_end(session: Session, reason: Reason, detail: str, seconds: float) -> No
         "connection ended: {reason} protocol={protocol} to={target} seconds={seconds:.3f}"
         " received={received} sent={sent}{detail}",
         reason=reason.value,
-        protocol=session.kind.value if session.kind else "undetected",
+        protocol=protocol_of(session),
         target=session.target or "-",
         seconds=seconds,
         received=session.received,

@@ -1,11 +1,13 @@
 """The ledger in the words of Prometheus: read when a scrape asks, deciding nothing."""
 
+import enum
 import os
 import platform
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -20,6 +22,7 @@ from prometheus_client.registry import Collector
 
 import twisted
 from whatsproxy import __version__
+from whatsproxy.certificates import Identity
 from whatsproxy.session import TIME_BUCKETS, Histogram, Ledger
 from whatsproxy.sniff import Kind
 
@@ -72,30 +75,61 @@ class LedgerCollector(Collector):
         yield by_kind
         yield active_by_kind
 
-        ends = CounterMetricFamily(
-            PREFIX + "connections_ended", "Connections ended, by reason.", labels=["reason"]
+        yield _labelled(
+            "connections_ended", "Connections ended, by reason.", ["reason"], ledger.ends
         )
-        for reason, count in ledger.ends.items():
-            ends.add_metric([reason.value], count)
-        yield ends
-        requests = CounterMetricFamily(
-            PREFIX + "http_requests",
+        yield _labelled(
+            "http_requests",
             "HTTP requests by method, class of the answer's status, and who answered.",
-            labels=["method", "status", "answered_by"],
+            ["method", "status", "answered_by"],
+            ledger.http_requests,
         )
-        for labels, count in ledger.http_requests.items():
-            requests.add_metric(labels, count)
-        yield requests
+        yield _labelled(
+            "tls_inner_connections",
+            "Connections whose TLS ended here, by what was found inside.",
+            ["protocol"],
+            ledger.inner_kinds,
+        )
+        yield _labelled(
+            "tls_handshakes",
+            "TLS handshakes of clients by result, version, and whether a ticket resumed them.",
+            ["result", "version", "resumed"],
+            ledger.handshakes,
+        )
+        yield _labelled(
+            "reloads", "Attempts to read the certificates anew.", ["result"], ledger.reloads
+        )
         yield _histogram("sniff_seconds", "From accept to the kind.", ledger.sniff_time)
         yield _histogram(
             "upstream_connect_seconds", "From the kind to the upstream.", ledger.connect_time
         )
+        yield _histogram(
+            "tls_handshake_seconds", "From the ClientHello to the end.", ledger.handshake_time
+        )
 
 
-def registry_of(ledger: Ledger) -> CollectorRegistry:
-    """Return a registry of one service: its ledger, this process, this build."""
+class _Certificates(Collector):
+    def __init__(self, identities: Callable[[], Iterable[Identity]]) -> None:
+        self._identities = identities
+
+    def collect(self) -> Iterator[Metric]:
+        expiry = GaugeMetricFamily(
+            PREFIX + "certificate_expiry_timestamp_seconds",
+            "When a certificate ends.",
+            labels=["certificate"],
+        )
+        for identity in self._identities():
+            expiry.add_metric([identity.label], identity.expires.timestamp())
+        yield expiry
+
+
+def registry_of(
+    ledger: Ledger, identities: Callable[[], Iterable[Identity]] = tuple
+) -> CollectorRegistry:
+    """Return a registry of one service: its ledger, its certificates, this process, this build."""
     registry = CollectorRegistry()
     registry.register(LedgerCollector(ledger))
+    registry.register(_Certificates(identities))
     registry.register(_Build())
     registry.register(_Process())
     return registry
@@ -154,6 +188,18 @@ def _open_descriptors() -> int:
 
 def _counter(name: str, text: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(PREFIX + name, text, value=value)
+
+
+def _labelled(
+    name: str, text: str, labels: list[str], counts: Mapping[Any, int]
+) -> CounterMetricFamily:
+    """Return a counter whose keys are its labels' values: an Enum's, a text, or several of them."""
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+    for key, count in counts.items():
+        parts = key if isinstance(key, tuple) else (key,)
+        values = [part.value if isinstance(part, enum.Enum) else part for part in parts]
+        family.add_metric(values, count)
+    return family
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:

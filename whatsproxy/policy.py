@@ -14,8 +14,30 @@ def normalise_pattern(pattern: str) -> str:
     return normalise_name(pattern)
 
 
+class Patterns:
+    """A set of names, given one by one or as ``*.x``, which covers the names below x, not x."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        normal = [normalise_pattern(pattern) for pattern in patterns]
+        self._names = frozenset(p for p in normal if not p.startswith("*."))
+        self._parents = frozenset(p[2:] for p in normal if p.startswith("*."))
+
+    def __bool__(self) -> bool:
+        return bool(self._names or self._parents)
+
+    def match(self, name: str) -> bool:
+        """Is this name, in its normal form, one of them?"""
+        if name in self._names:
+            return True
+        while "." in name:
+            name = name.partition(".")[2]
+            if name in self._parents:
+                return True
+        return False
+
+
 class Policy:
-    """The names and ports that clients may reach. ``*.x`` covers the names below x, not x.
+    """The names and ports that clients may reach.
 
     ``configured`` are the operator's own upstreams: whoever names exactly one of them may.
     """
@@ -26,19 +48,17 @@ class Policy:
         allow_ports: Iterable[int],
         configured: Iterable[Destination] = (),
     ) -> None:
-        patterns = [normalise_pattern(pattern) for pattern in allow]
-        self._names = frozenset(p for p in patterns if not p.startswith("*."))
-        self._parents = frozenset(p[2:] for p in patterns if p.startswith("*."))
+        self._names = Patterns(allow)
         self._ports = frozenset(allow_ports)
-        self._configured = frozenset(configured)
+        self._configured = frozenset((place.host, place.port) for place in configured)
 
     def permits(self, destination: Destination) -> bool:
         """May a client name this destination? Literal addresses never match a name."""
-        if destination in self._configured:
+        if (destination.host, destination.port) in self._configured:
             return True
         if destination.port not in self._ports or destination.is_address:
             return False
-        return destination.host in self._names or self._below_allowed(destination.host)
+        return self._names.match(destination.host)
 
     def permits_name(self, name: str, port: int) -> Destination | None:
         """Return the destination that a client's unchecked name stands for, if it may go there."""
@@ -47,10 +67,3 @@ class Policy:
         except DestinationError:
             return None
         return destination if self.permits(destination) else None
-
-    def _below_allowed(self, name: str) -> bool:
-        while "." in name:
-            name = name.partition(".")[2]
-            if name in self._parents:
-                return True
-        return False

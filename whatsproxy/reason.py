@@ -36,6 +36,7 @@ class Reason(enum.Enum):
     CLIENT_RESET = ("client_reset", True, "the client broke off")
     REJECTED = ("rejected", True, "more connections than server.max_connections")
     REFUSED_NAME = ("refused_name", True, "the policy does not allow that name or port")
+    TLS_FAILED = ("tls_failed", True, "TLS: the client's handshake failed, or took too long")
     REFUSED_KIND = ("refused_kind", True, "this kind of connection is turned off (refuse)")
     BAD_REQUEST = ("bad_request", True, "HTTP: the request is malformed, or has two meanings")
     REQUEST_TIMEOUT = ("request_timeout", True, "HTTP: the request did not arrive in time")
@@ -59,6 +60,12 @@ class Reason(enum.Enum):
         "upstream_bad_answer",
         True,
         "HTTP: the upstream's answer is malformed, or has two meanings",
+    )
+    UPSTREAM_NO_TLS = ("upstream_no_tls", True, "TLS with the upstream failed")
+    UPSTREAM_UNTRUSTED = (
+        "upstream_untrusted",
+        True,
+        "the upstream's certificate does not prove who it is",
     )
     UPSTREAM_FAILED = ("upstream_failed", True, "the upstream could not be reached")
 

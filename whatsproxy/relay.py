@@ -13,6 +13,7 @@ from zope.interface import implementer
 from whatsproxy.lingering import LINGER, LingeringClose
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
+from whatsproxy.tls_transport import is_encrypted
 from whatsproxy.transport import StreamProtocol, hand_over, tune
 
 _ORDERLY = (Reason.CLIENT_CLOSED, Reason.UPSTREAM_CLOSED)
@@ -189,6 +190,10 @@ class Relay:
         self._ends(_reason_of_loss(end, failure))
         if other.gone:
             self._finish()
+        elif not self._closing and _must_break(end, failure):
+            self._closing = True
+            other.transport.unregisterProducer()
+            other.transport.abortConnection()
         elif not self._closing:
             self._closing = True
             other.gone = True  # its farewell takes care of it from here
@@ -249,6 +254,16 @@ def _reason_of_loss(end: _End, failure: Failure) -> Reason:
         return end.ended
     # Twisted closes a connection whose protocol raised, with what it raised (and logs it).
     return end.broken if failure.check(ConnectionClosed) else Reason.INTERNAL
+
+
+def _must_break(end: _End, failure: Failure) -> bool:
+    """Whether the loss of an end has to break off the other one.
+
+    TLS tells a truncated stream from an ended one: to end the other side in good order would lie.
+    """
+    if failure.check(ConnectionDone):
+        return False
+    return is_encrypted(end.transport) or is_encrypted(end.other.transport)
 
 
 class IdleWatch:

@@ -1,9 +1,10 @@
 """Where a sniffed connection goes, or why it goes nowhere."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from whatsproxy.destination import Destination
-from whatsproxy.policy import Policy
+from whatsproxy.destination import Destination, DestinationError, is_address, normalise_host
+from whatsproxy.policy import Patterns, Policy
 from whatsproxy.reason import Reason
 from whatsproxy.sniff import Kind, Sniffed
 
@@ -24,6 +25,13 @@ class EachRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """TLS ends here, and what is inside is sniffed again."""
+
+    server_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The connection goes nowhere. ``detail`` is for the log."""
 
@@ -35,8 +43,9 @@ class Router:
     """Decides by kind and policy.
 
     ``xmpp`` and ``raw``: empty means as ``chat``; None means that the kind is refused. ``web`` is
-    who answers HTTP requests that take us for their web server; None means that we do. The
-    configured upstreams are the operator's word and pass no policy.
+    who answers whoever takes us for a web server; None means that we do. ``names`` are our own, in
+    TLS; none means that every name is which is not somebody else's; None, that TLS does not end
+    here at all. The configured upstreams are the operator's word and pass no policy.
     """
 
     def __init__(
@@ -46,8 +55,10 @@ class Router:
         xmpp: tuple[Destination, ...] | None = (),
         raw: tuple[Destination, ...] | None = (),
         web: Destination | None = None,
+        names: Iterable[str] | None = None,
     ) -> None:
         self._policy = policy
+        self._names = None if names is None else Patterns(names)
         self.web = None if web is None else Route((web,))
         off = Refusal(Reason.REFUSED_KIND)
         self._fixed: dict[Kind, Route | EachRequest | Refusal] = {
@@ -58,11 +69,13 @@ class Router:
             Kind.CONNECT: EachRequest(),
         }
 
-    def route(self, sniffed: Sniffed) -> Route | EachRequest | Refusal:
-        """Decide for one connection."""
+    def route(
+        self, sniffed: Sniffed, *, inside: bool = False
+    ) -> Route | EachRequest | Terminate | Refusal:
+        """Decide for one connection, or for what was found ``inside`` its TLS."""
         if sniffed.kind is Kind.TLS:
-            return self._route_tls(sniffed)
-        if sniffed.origin_form and self.web is not None:
+            return self._route_tls(sniffed, inside)
+        if sniffed.origin_form and self.web is not None and not inside:
             return self.web
         return self._fixed[sniffed.kind]
 
@@ -75,11 +88,27 @@ class Router:
             Reason.REFUSED_NAME, f"the policy of this proxy does not allow {destination}{what}"
         )
 
-    def _route_tls(self, sniffed: Sniffed) -> Route | Refusal:
+    def _route_tls(self, sniffed: Sniffed, inside: bool) -> Route | Terminate | Refusal:
         name = sniffed.hello.server_name if sniffed.hello else None
-        if name is None:
-            return Refusal(Reason.REFUSED_NAME, "no server name")
-        destination = self._policy.permits_name(name, TLS_PORT)
-        if destination is None:
-            return Refusal(Reason.REFUSED_NAME, repr(name))  # a stranger's: quoted and escaped
-        return Route((destination,))
+        destination = self._policy.permits_name(name, TLS_PORT) if name is not None else None
+        if destination is not None:
+            return Route((destination,))
+        # What we cannot read OpenSSL perhaps can: then it must not be a way past the names.
+        readable = sniffed.hello is not None or not self._names
+        if not inside and readable and self._is_ours(name):
+            return Terminate(name)
+        if not inside and self.web is not None:
+            return self.web
+        # A stranger's: quoted and escaped.
+        return Refusal(Reason.REFUSED_NAME, "no server name" if name is None else repr(name))
+
+    def _is_ours(self, name: str | None) -> bool:
+        if self._names is None:
+            return False
+        if name is None or not self._names:
+            return True
+        try:
+            normal = normalise_host(name)
+        except DestinationError:
+            return False
+        return is_address(normal) or self._names.match(normal)

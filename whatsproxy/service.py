@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from whatsproxy.certificates import CertificateError
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.drain import Drain
 from whatsproxy.factory import ProxyFactory
@@ -56,6 +57,11 @@ class ProxyService(Service):
     def privilegedStartService(self) -> None:
         """Bind every listener, or raise StartupError with none left open."""
         super().privilegedStartService()
+        try:
+            self.factory.tls.load()
+            self.factory.tls_client.load()
+        except CertificateError as e:
+            raise StartupError(f"no TLS: {e} ([tls])") from None
         try:
             for description in listen_descriptions(self._settings.server):
                 port = self._listen("[server] listen", description, self.factory)
@@ -122,7 +128,11 @@ class ProxyService(Service):
         description = self._settings.metrics.listen
         if not description:
             return
-        site = operator_site(registry_of(self.factory.ledger), self.state, self._reactor)
+        site = operator_site(
+            registry_of(self.factory.ledger, lambda: self.factory.tls.identities),
+            self.state,
+            self._reactor,
+        )
         self._metrics = self._listen("[metrics] listen", description, site)
         log.info("metrics on http://{address}/metrics", address=describe(self._metrics.getHost()))
 

@@ -64,13 +64,15 @@ class Session:
     """One client connection from accept to close.
 
     ``received`` and ``sent`` are payload bytes from and to the client; ``kind`` is None until the
-    sniffer has decided, ``target`` is for the log.
+    sniffer has decided, ``inner`` is what was found inside TLS that ends here; ``target`` is for
+    the log.
     """
 
     ledger: "Ledger"
     started: float
     holder: Holder | None = None
     kind: Kind | None = None
+    inner: Kind | None = None
     target: str = ""
     received: int = 0
     sent: int = 0
@@ -81,6 +83,17 @@ class Session:
         assert self.kind is None, "a connection is of one kind"
         self.kind = kind
         self.ledger.detected(self)
+
+    def detected_inside(self, kind: Kind) -> None:
+        """Count what a connection carries inside TLS."""
+        assert self.inner is None, "a connection carries one kind"
+        self.inner = kind
+        self.ledger.inner_kinds[kind] += 1
+
+    @property
+    def carried(self) -> Kind | None:
+        """What the connection is about, in TLS or not."""
+        return self.inner or self.kind
 
     def close(self, reason: Reason, detail: str = "") -> None:
         """End the account; to be called once, when no transport is left."""
@@ -107,7 +120,13 @@ class Ledger:
         self.undetected = 0
         self.errors = 0
         self.kinds = dict.fromkeys(Kind, 0)
+        self.inner_kinds = dict.fromkeys(Kind, 0)
         self.ends = dict.fromkeys(Reason, 0)
+        #: TLS handshakes of clients by result, version, and whether a ticket resumed them.
+        self.handshakes: Counter[tuple[str, str, str]] = Counter()
+        self.handshake_time = Histogram()
+        #: Attempts to read the certificates anew, by result.
+        self.reloads = {"ok": 0, "failed": 0}
         self.sniff_time = Histogram()
         self.connect_time = Histogram()
         #: HTTP requests by method, class of status and who answered.
@@ -147,6 +166,10 @@ class Ledger:
         if not self.live and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting()
+
+    def handshake(self, result: str, version: str = "none", resumed: bool = False) -> None:
+        """Count a client's TLS handshake; ``result`` and ``version`` are ours, not a stranger's."""
+        self.handshakes[result, version, "yes" if resumed else "no"] += 1
 
     def answered(self, method: bytes, status: int, by: "AnsweredBy") -> None:
         """Count an HTTP request by its answer; what a stranger makes up is ``other``."""

@@ -10,6 +10,7 @@ from typing import Any
 from whatsproxy.codecs import (
     ADDRESSES,
     ALLOW,
+    BOOLEAN,
     ENDPOINT,
     ENDPOINTS,
     OPTIONAL_ADDRESS,
@@ -25,6 +26,17 @@ from whatsproxy.codecs import (
 )
 from whatsproxy.destination import Destination
 from whatsproxy.field_codecs import FIELD_NAMES, FIELDS, PSEUDONYM
+from whatsproxy.tls_codecs import (
+    CERTIFICATES,
+    CIPHERS,
+    DNS_NAMES,
+    IP_ADDRESSES,
+    PATH,
+    PINS,
+    SERVER_NAMES,
+    CertificateFiles,
+    Pins,
+)
 
 
 def _key(default: Any, codec: Codec, doc: str) -> Any:
@@ -47,6 +59,43 @@ class ServerSettings:
         "Clients at a time; more are closed at once. The default is lowered, with a warning, "
         "where the descriptor limit (ulimit -n) is too small; another value must fit.",
     )
+    names: tuple[str, ...] = _key(
+        (),
+        SERVER_NAMES,
+        "Our own names, exact or *.x: TLS to them ends here. Empty: TLS to any name that is not "
+        "allowed does. With names, TLS to others goes to upstream.web, or is refused.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """TLS that ends here, and TLS that begins here."""
+
+    auto_generate: bool = _key(
+        True,
+        BOOLEAN,
+        "Make a self-signed certificate where none is named below. false: TLS is not terminated.",
+    )
+    certificate: tuple[CertificateFiles, ...] = _key(
+        (), CERTIFICATES, "Your own: cert_file (the chain), key_file; picked by the server name."
+    )
+    cache_dir: str = _key(
+        "",
+        PATH,
+        "Where the self-signed one is kept. Empty: $CACHE_DIRECTORY, or whatsproxy in the user's "
+        "cache.",
+    )
+    dns_names: tuple[str, ...] = _key((), DNS_NAMES, "More names for the self-signed one.")
+    ip_addresses: tuple[str, ...] = _key((), IP_ADDRESSES, "Addresses for the self-signed one.")
+    validity_days: int = _key(365, integer(31, 3650), "Of the self-signed one.")
+    min_version: str = _key("1.2", choice("1.2", "1.3"), "The oldest version taken.")
+    ciphers: str = _key("", CIPHERS, "For TLS 1.2, in OpenSSL's words. Empty: ECDHE with AEAD.")
+    upstream_ca_file: str = _key(
+        "", PATH, "Who vouches for upstreams. Empty: whom the system trusts."
+    )
+    upstream_pins: Pins = _key(
+        (), PINS, "Public keys that vouch for a host in place of those: for servers without a CA."
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +108,7 @@ class TimeoutSettings:
     )
     idle: float = _key(300.0, seconds(), "A connection on which nothing moves is closed.")
     chat_idle: float = _key(3600.0, seconds(), "The same for WhatsApp chats and XMPP.")
+    tls_handshake: float = _key(10.0, seconds(), "For a TLS handshake, in all.")
     http_head: float = _key(
         10.0, seconds(), "For the whole head of an HTTP request, from its first byte on."
     )
@@ -78,7 +128,9 @@ class UpstreamSettings:
     """Where traffic goes. Several are tried in order, sharing timeouts.connect."""
 
     chat: tuple[Destination, ...] = _key(
-        (Destination("g.whatsapp.net", 5222),), ADDRESSES, "WhatsApp chat goes here: host:port."
+        (Destination("g.whatsapp.net", 5222),),
+        ADDRESSES,
+        "WhatsApp chat goes here: host:port, or tls://host:port for a leg in TLS.",
     )
     xmpp: tuple[Destination, ...] | None = _key(
         (), OPTIONAL_ADDRESSES, 'XMPP goes here. Empty: as chat. ["refuse"]: nowhere.'
@@ -89,8 +141,9 @@ class UpstreamSettings:
     web: Destination | None = _key(
         None,
         OPTIONAL_ADDRESS,
-        "HTTP requests that are not meant for a proxy (a browser that opens the port) are answered "
-        "by this web server: host:port. Empty: by a plain page.",
+        "HTTP requests that are not meant for a proxy (a browser that opens the port), and TLS to "
+        "names that are not ours, are answered by this web server: host:port. Empty: by a plain "
+        "page, and by an alert.",
     )
 
 
@@ -180,6 +233,7 @@ class Settings:
     """All settings; the attributes are the sections of the file."""
 
     server: ServerSettings = ServerSettings()
+    tls: TlsSettings = TlsSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     socks5: Socks5Settings = Socks5Settings()

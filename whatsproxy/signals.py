@@ -1,4 +1,4 @@
-"""Signals: SIGTERM and SIGINT drain, SIGUSR1 reopens the log, SIGHUP is survived.
+"""Signals: SIGTERM and SIGINT drain, SIGUSR1 reopens the log, SIGHUP reloads.
 
 twistd itself would re-raise SIGTERM after the stop (status 143) and die of SIGHUP. ``reactor.run``
 installs handlers of its own, so ours come after it has begun; until then signals are kept waiting.
@@ -24,10 +24,15 @@ class SignalService(Service):
     """Handles signals while it runs. ``reopen_log`` is None where twistd writes the log."""
 
     def __init__(
-        self, reactor: Any, proxy: ProxyService, reopen_log: Callable[[], None] | None
+        self,
+        reactor: Any,
+        proxy: ProxyService,
+        reload: Callable[[], None],
+        reopen_log: Callable[[], None] | None,
     ) -> None:
         self._reactor = reactor
         self._proxy = proxy
+        self._reload = reload
         self._reopen_log = reopen_log
         self._stopping = False
 
@@ -65,6 +70,3 @@ class SignalService(Service):
             self._stopping = True
             done.addCallback(lambda _: self._reactor.stop())
             done.addErrback(lambda failure: failure.trap(ReactorNotRunning))
-
-    def _reload(self) -> None:
-        log.info("SIGHUP: nothing is reloaded yet; restart to change the configuration")

@@ -18,8 +18,9 @@ from whatsproxy.config import FILE_VARIABLE, ConfigError, Loaded, absolute_outpu
 from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
 from whatsproxy.logs import LineObserver, observer_of, tolerant
 from whatsproxy.reference import effective
+from whatsproxy.reload import Reloader
 from whatsproxy.service import ProxyService, StartupError, endpoint_of
-from whatsproxy.settings import ServerSettings, Settings
+from whatsproxy.settings import ServerSettings, Settings, TlsSettings
 from whatsproxy.signals import SignalService
 
 log = Logger()
@@ -126,6 +127,7 @@ def settle(loaded: Loaded) -> Settled:
         warnings.append(f"max_connections lowered to {fitting}: {problem}")
     try:
         output = absolute_output(settings.logging.output)
+        tls = absolute_paths(settings.tls)
     except OSError as e:
         problem = f"the working directory is gone ({e.strerror}): name an absolute path"
         raise loaded.error("logging", "output", problem) from None
@@ -134,8 +136,28 @@ def settle(loaded: Loaded) -> Settled:
             settings,
             server=dataclasses.replace(settings.server, max_connections=fitting),
             logging=dataclasses.replace(settings.logging, output=output),
+            tls=tls,
         ),
         warnings,
+    )
+
+
+def absolute_paths(tls: TlsSettings) -> TlsSettings:
+    """Return settings whose files are found after a change of directory, too."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(path) if path else ""
+
+    return dataclasses.replace(
+        tls,
+        cache_dir=absolute(tls.cache_dir),
+        upstream_ca_file=absolute(tls.upstream_ca_file),
+        certificate=tuple(
+            dataclasses.replace(
+                files, cert_file=absolute(files.cert_file), key_file=absolute(files.key_file)
+            )
+            for files in tls.certificate
+        ),
     )
 
 
@@ -182,8 +204,11 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     service = WholeService(observer)
     proxy = ProxyService(reactor, settled.settings)
     reopen = writer.reopen if writer is not None else None
-    SignalService(reactor, proxy, reopen).setServiceParent(service)  # first: see there
+    reloader = Reloader(reactor, proxy.factory.tls, proxy.factory.ledger)
+    signals = SignalService(reactor, proxy, reloader.reload, reopen)
+    signals.setServiceParent(service)  # first: see there
     proxy.setServiceParent(service)
+    reloader.setServiceParent(service)
     return service
 
 

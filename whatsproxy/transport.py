@@ -135,7 +135,9 @@ def deliver(transport: Any, data: bytes) -> None:
 
 
 def tune(transport: Any, keepalive: bool) -> None:
-    """Send small messages at once; ``keepalive`` also probes a silent peer. TCP only."""
+    """Send small messages at once; ``keepalive`` also probes a silent peer. TCP, or above it."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
     if not ITCPTransport.providedBy(transport):
         return
     # A socket whose peer has just gone may refuse: whoever reads from it will hear of that.

@@ -24,6 +24,7 @@ from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError, DirectEndpoint
 from whatsproxy.reason import Reason
 from whatsproxy.resolver import ResolutionError, Resolver
+from whatsproxy.tls_client import TlsClient, TlsFailedError, TlsTimeoutError, UntrustedError
 from whatsproxy.transport import SingleProtocolFactory, StreamProtocol
 
 #: Makes an endpoint that reaches a destination, or gives up after so many seconds.
@@ -39,6 +40,9 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (socks5.LoginAuthenticationFailed, Reason.SOCKS_AUTH),
     (socks5.NegotiationTimeout, Reason.SOCKS_TIMEOUT),
     (socks5.SOCKSError, Reason.SOCKS_REFUSED),
+    (UntrustedError, Reason.UPSTREAM_UNTRUSTED),
+    (TlsTimeoutError, Reason.UPSTREAM_TIMEOUT),
+    (TlsFailedError, Reason.UPSTREAM_NO_TLS),
     (DialTimeoutError, Reason.UPSTREAM_TIMEOUT),
     (TCPTimedOutError, Reason.UPSTREAM_TIMEOUT),
     (ResolutionError, Reason.UPSTREAM_UNRESOLVED),
@@ -97,10 +101,20 @@ def _methods_of(proxy: SocksProxy) -> Mapping[str, Sequence[str | bytes]]:
 
 
 class Upstream:
-    """Connects, trying each destination by each leg. ``timeout`` is in seconds, for all of it."""
+    """Connects, trying each destination by each leg. ``timeout`` is in seconds, for all of it.
 
-    def __init__(self, clock: IReactorTime, legs: Iterable[Leg], timeout: float) -> None:
+    ``tls`` is for destinations that speak TLS.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        legs: Iterable[Leg],
+        timeout: float,
+        tls: TlsClient | None = None,
+    ) -> None:
         self._clock = clock
+        self._tls = tls
         self._legs = list(legs)
         self._timeout = timeout
 
@@ -111,7 +125,7 @@ class Upstream:
         Cancelling it leaves nothing open.
         """
         attempts = list(product(destinations, self._legs))
-        return _Attempts(self._clock, attempts, self._timeout).start()
+        return _Attempts(self._clock, attempts, self._timeout, self._tls).start()
 
 
 class Arrival(StreamProtocol):
@@ -127,9 +141,14 @@ class _Attempts:
     """Attempts in a row; each gets an equal share of what time is left."""
 
     def __init__(
-        self, clock: IReactorTime, attempts: list[tuple[Destination, Leg]], timeout: float
+        self,
+        clock: IReactorTime,
+        attempts: list[tuple[Destination, Leg]],
+        timeout: float,
+        tls: TlsClient | None,
     ) -> None:
         self._clock = clock
+        self._tls = tls
         self._attempts = attempts
         self._deadline = clock.seconds() + timeout
         self._result: Deferred[Arrival] = Deferred(self._cancelled)
@@ -146,9 +165,16 @@ class _Attempts:
         arrival = Arrival(destination)
         # Even a leg that raises must not end the row.
         self._connecting = maybeDeferred(
-            lambda: leg(destination, share).connect(SingleProtocolFactory(arrival))
+            lambda: self._endpoint(leg, destination, share).connect(SingleProtocolFactory(arrival))
         )
         self._connecting.addCallbacks(lambda _: self._result.callback(arrival), self._failed)
+
+    def _endpoint(self, leg: Leg, destination: Destination, share: float) -> IStreamClientEndpoint:
+        endpoint = leg(destination, share)
+        if not destination.tls:
+            return endpoint
+        assert self._tls is not None, "whoever names TLS destinations gives the means"
+        return self._tls.wrap(endpoint, destination, share)
 
     def _failed(self, failure: Failure) -> None:
         if self._result.called:

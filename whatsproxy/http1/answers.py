@@ -27,6 +27,12 @@ ANSWERS: dict[Reason, tuple[int, str]] = {
     Reason.UPSTREAM_UNREACHABLE: (502, "The proxy's network has no way there."),
     Reason.UPSTREAM_FAILED: (502, _DOWN),
     Reason.UPSTREAM_RESET: (502, "The request may or may not have had an effect."),
+    Reason.UPSTREAM_NO_TLS: (502, "What listens there may not speak TLS, or speak it too old."),
+    Reason.UPSTREAM_UNTRUSTED: (
+        502,
+        "Somebody may be in between. The proxy's operator decides whom it trusts: [tls] "
+        "upstream_ca_file, upstream_pins.",
+    ),
     Reason.UPSTREAM_BAD_ANSWER: (502, "The server at the other end has to answer differently."),
     Reason.SOCKS_UNREACHABLE: (502, _WAY_OUT),
     Reason.SOCKS_NOT_SOCKS: (502, _WAY_OUT),

@@ -11,7 +11,7 @@ _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)(.*)")
 #: RFC 3986 3.2.3: nothing behind the colon is the default port, too.
 _EMPTY_PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:]*):")
 #: Some WebSocket clients ask a proxy for ws:, which is http: with an Upgrade (RFC 6455 3).
-_PORTS = {b"http": 80, b"ws": 80}
+_PORTS = {b"http": 80, b"ws": 80, b"https": 443, b"wss": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,25 @@ def parse_absolute(method: bytes, target: bytes) -> Target:
         raise BadMessageError("the target is no absolute URL; this is a proxy")
     scheme, authority, path = found[1].lower(), found[2], found[3]
     if scheme not in _PORTS:
-        raise NotCarriedError("no scheme but http is carried so; for https use CONNECT")
+        raise NotCarriedError("no scheme but http and https is carried")
     if b"#" in path:
         raise BadMessageError("the target has a fragment")
     if not path:
         path = b"*" if method == b"OPTIONS" else b"/"
     elif path.startswith(b"?"):
         path = b"/" + path
-    return Target(_parse(authority, _PORTS[scheme]), authority, path)
+    destination = _parse(authority, _PORTS[scheme])
+    if _PORTS[scheme] == _PORTS[b"https"]:
+        destination = destination.over_tls()
+    return Target(destination, authority, path)
+
+
+def parse_host(value: bytes, path: bytes) -> Target:
+    """Return what an origin-form request means that came in TLS: the same, at its Host, in TLS.
+
+    Raises BadMessageError.
+    """
+    return Target(_parse(value, _PORTS[b"https"]).over_tls(), value, path)
 
 
 def parse_authority(target: bytes) -> Destination:
@@ -49,10 +60,15 @@ def parse_authority(target: bytes) -> Destination:
     return _parse(target, None)
 
 
-def check_host(values: list[bytes], destination: Destination, default_port: int) -> None:
+def check_host(
+    values: list[bytes], destination: Destination, default_port: int | None = None
+) -> None:
     """Insist that the Host field, if there is one, names the target. Raises BadMessageError."""
+    if default_port is None:
+        default_port = _PORTS[b"https" if destination.tls else b"http"]
     for value in values:
-        if _parse(value, default_port) != destination:
+        named = _parse(value, default_port)
+        if (named.host, named.port) != (destination.host, destination.port):
             raise BadMessageError("the Host field and the target disagree")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 
 from whatsproxy.lingering import DROP_LIMIT, LINGER, LingeringClose
@@ -12,6 +12,7 @@ from whatsproxy.route import Router
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import Settings
 from whatsproxy.sniff import Kind, Sniffed
+from whatsproxy.tls_server import TlsServer
 from whatsproxy.transport import StreamProtocol, hand_over
 from whatsproxy.upstream import Upstream
 
@@ -30,10 +31,11 @@ class Proxy(Protocol):
     router: Router
     upstream: Upstream
     idle_watch: IdleWatch
+    tls: TlsServer
     #: The service is stopping: nothing new is to begin.
     draining: bool
 
-    def protocol_for(self, sniffed: Sniffed, session: Session) -> "ClientProtocol":
+    def protocol_for(self, sniffed: Sniffed, session: Session) -> IProtocol:
         """Return what is to take over a connection that turned out to be this."""
 
 
@@ -95,7 +97,7 @@ class ClientProtocol(StreamProtocol):
         ``early`` is what the client has sent already, and is counted; ``ended``: it has sent all.
         """
         session, timeouts = self.session, self.proxy.settings.timeouts
-        chat = session.kind in CHATS
+        chat = session.carried in CHATS
         idle = timeouts.chat_idle if chat else timeouts.idle
         relay = Relay(self.proxy.clock, self.proxy.idle_watch, session, idle, timeouts.idle)
         try:

@@ -19,6 +19,7 @@ from whatsproxy.protocols.origin import EVENTS_A_TURN, Origin
 from whatsproxy.protocols.waiting import Patience, Waiting, waiting_for
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
+from whatsproxy.tls_transport import is_encrypted
 from whatsproxy.transport import tune
 
 #: Bytes of further requests that are kept while one is being served; beyond them the client waits.
@@ -111,8 +112,11 @@ class ClientLeg(ClientProtocol):
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
+        idle = self.exchange is None and not self.wire.buffered
         self._release()
-        if reason.check(ConnectionDone):
+        # Who waits for nothing, in TLS, goes without a goodbye more often than not.
+        gone = idle and is_encrypted(self.transport) and reason.check(ConnectionClosed)
+        if reason.check(ConnectionDone) or gone:
             why = Reason.CLIENT_CLOSED
         else:
             # Twisted closes a connection whose protocol raised, with what it raised (and logs it).

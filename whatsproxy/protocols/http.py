@@ -19,7 +19,7 @@ from whatsproxy.http1.fields import (
     values_of,
 )
 from whatsproxy.http1.heads import HOST, Limits
-from whatsproxy.http1.target import check_host, parse_absolute, parse_authority
+from whatsproxy.http1.target import Target, check_host, parse_absolute, parse_authority, parse_host
 from whatsproxy.protocols.answering import AnsweringLeg
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.connect import ConnectTunnel, HttpTunnel
@@ -55,7 +55,7 @@ class HttpConnection(AnsweringLeg):
         elif request.target.startswith(b"/") or request.target == b"*":
             self._answer_here(request)
         else:
-            self._forward(request, has_body)
+            self._forward(request, parse_absolute(request.method, request.target))
 
     def go_ahead(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Pass a piece of the request's body on to the exchange, or its end."""
@@ -79,14 +79,25 @@ class HttpConnection(AnsweringLeg):
 
     def _answer_here(self, request: h11.Request) -> None:
         web = self.proxy.router.web
-        if web is not None:
+        target = self._meant_elsewhere(request)
+        if target is not None:
+            self._forward(request, target)
+        elif web is not None:
             self._leave_to(HttpTunnel, web, self.wire.raw_head)
         else:
             self.give(partial(page_for, request.method, request.target))
 
-    def _forward(self, request: h11.Request, has_body: bool) -> None:
-        target = parse_absolute(request.method, request.target)
-        check_host(_hosts(request), target.destination, 80)
+    def _meant_elsewhere(self, request: h11.Request) -> Target | None:
+        """Return the target of a request that came in TLS to an allowed name, and so to us."""
+        hosts = _hosts(request)
+        if self.session.inner is None or not hosts or not hosts[0]:
+            return None
+        target = parse_host(hosts[0], request.target)
+        allowed = self.proxy.router.route_to(target.destination)
+        return target if isinstance(allowed, Route) else None
+
+    def _forward(self, request: h11.Request, target: Target) -> None:
+        check_host(_hosts(request), target.destination)
         if request.method == b"TRACE":
             raise NotCarriedError("TRACE is not carried")
         self.session.target = str(target.destination)
@@ -99,6 +110,7 @@ class HttpConnection(AnsweringLeg):
             outgoing = request_to_send(request, target, self.wire.framing, self._rules)
             self._request_hop = nominated(request)
             kept, self.kept = self.kept, None
+            has_body = self.wire.framing != 0
             self.exchange = Exchange(self, outgoing, route, has_body=has_body)
             self.exchange.start(kept)
 

@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 import h11
-from twisted.internet.error import ConnectionClosed
+from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -143,10 +143,17 @@ class Origin(StreamProtocol):
     def connectionLost(self, reason: Failure) -> None:
         """Nothing is left of the connection."""
         self._gone = True
-        for timer in (self._closing, self._later):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._later = None
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        if reason.check(ConnectionDone) and self.listener is not None:
+            # TLS has no half-close: who says goodbye is gone. What it has said is still read.
+            self._eof = True
+            self.wire.end()
+            self._read()
+            return
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
         if reason.check(ConnectionClosed):
             self._fail(Reason.UPSTREAM_RESET, "the upstream broke the connection off")
         else:  # Twisted closes a connection whose protocol raised, with what it raised

@@ -13,7 +13,10 @@ from whatsproxy.transport import hand_over
 
 
 class Sniffer(ClientProtocol):
-    """Waits for the kind, for ``timeouts.sniff`` seconds and SNIFF_LIMIT bytes in all."""
+    """Waits for the kind, for ``timeouts.sniff`` seconds and SNIFF_LIMIT bytes in all.
+
+    The same outside of TLS and, once more, inside.
+    """
 
     __slots__ = ("_buffer", "_timer", "_wanted")
 
@@ -40,7 +43,10 @@ class Sniffer(ClientProtocol):
                 self._give_up()
             return
         self._cancel_timer()
-        self.session.detected(sniffed.kind)
+        if self.session.kind is None:
+            self.session.detected(sniffed.kind)
+        else:
+            self.session.detected_inside(sniffed.kind)
         hand_over(self, self.proxy.protocol_for(sniffed, self.session), self._buffer)
 
     def readConnectionLost(self) -> None:

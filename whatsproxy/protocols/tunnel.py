@@ -1,9 +1,13 @@
 """Chat, XMPP, passed-through TLS and raw bytes: connect to the upstream, replay, relay."""
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from whatsproxy.lingering import LingeringClose
 from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.protocols.refused import Refused
 from whatsproxy.reason import Reason
@@ -23,7 +27,7 @@ class Tunnel(ClientProtocol):
     ``early`` is what the client has sent that is counted already; ``ended`` says that it is all.
     """
 
-    __slots__ = ("_connecting", "_early", "_ended", "_route", "_started")
+    __slots__ = ("_connecting", "_early", "_ended", "_gone", "_route", "_started")
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Tunnel(ClientProtocol):
         self._route = route
         self._early = early
         self._ended = ended
+        self._gone = False
         self._started = proxy.clock.seconds()
         self._connecting: Deferred[Arrival] | None = None
 
@@ -63,13 +68,22 @@ class Tunnel(ClientProtocol):
 
     def abort(self, reason: Reason) -> None:
         """Want no upstream any more, and let the client go at once."""
+        waiting = self._connecting is not None
         self._stop_connecting()
-        super().abort(reason)
+        if not self._gone:
+            super().abort(reason)
+        elif waiting:
+            self.session.close(reason)
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone before the upstream was there."""
+        if reason.check(ConnectionDone) and self._early and self._connecting is not None:
+            # In TLS, which has no half-close, who says goodbye is gone; what it said goes out.
+            self._gone = True
+            return
         self._stop_connecting()
-        self.session.close(self.reason or Reason.CLIENT_RESET, "no upstream reached yet")
+        why = Reason.CLIENT_CLOSED if reason.check(ConnectionDone) else Reason.CLIENT_RESET
+        self.session.close(self.reason or why, "no upstream reached yet")
 
     def _stop_connecting(self) -> None:
         connecting, self._connecting = self._connecting, None
@@ -80,6 +94,11 @@ class Tunnel(ClientProtocol):
         self._connecting = None
         self.proxy.ledger.connect_time.observe(self.proxy.clock.seconds() - self._started)
         self.session.target = str(arrival.destination)
+        if self._gone:
+            arrival.transport.write(self._early)
+            bye = partial(self.session.close, Reason.CLIENT_CLOSED)
+            hand_over(arrival, LingeringClose(self.proxy.clock, bye))
+            return
         self.connected()
         self.join(arrival, self._early, ended=self._ended)
 
@@ -93,6 +112,9 @@ class Tunnel(ClientProtocol):
         if reason is Reason.INTERNAL:
             log.failure("connecting failed unexpectedly", failure)
             detail = ""
+        if self._gone:
+            self.session.close(reason, detail)
+            return
         refused = Refused(
             *(self.proxy, self.session, reason, detail),
             last_word=self.last_word(reason, detail),

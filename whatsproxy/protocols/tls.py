@@ -1,0 +1,61 @@
+"""TLS that ends here: the handshake, and then a Sniffer for what is inside."""
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from whatsproxy.protocols.base import ClientProtocol, Proxy
+from whatsproxy.protocols.deadline import Deadline
+from whatsproxy.protocols.sniffer import Sniffer
+from whatsproxy.reason import Reason
+from whatsproxy.session import Session
+from whatsproxy.tls_transport import openssl_says
+from whatsproxy.transport import hand_over, tune
+
+
+@implementer(IHandshakeListener)
+class TlsHandshake(ClientProtocol):
+    """The inside of TLS until there is one: waits for the handshake, and counts it."""
+
+    __slots__ = ("_deadline", "_late", "_started")
+
+    def __init__(self, proxy: Proxy, session: Session) -> None:
+        super().__init__(proxy, session)
+        self._deadline = Deadline(proxy.clock, self._expired)
+        self._started = proxy.clock.seconds()
+        self._late = False
+
+    def connectionMade(self) -> None:
+        """Start the clock; the handshake has only begun."""
+        super().connectionMade()
+        tune(self.transport, keepalive=False)
+        self._deadline.set(self.proxy.settings.timeouts.tls_handshake)
+
+    def handshakeCompleted(self) -> None:
+        """Look at what is inside (called by Twisted)."""
+        self._deadline.stop()
+        ledger = self.proxy.ledger
+        ledger.handshake_time.observe(self.proxy.clock.seconds() - self._started)
+        ledger.handshake("ok", *_what_was_agreed(self.transport))
+        hand_over(self, Sniffer(self.proxy, self.session))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """There was no handshake."""
+        self._deadline.stop()
+        self.proxy.ledger.handshake("late" if self._late else "failed")
+        theirs = reason.check(ConnectionClosed, SSL.Error)
+        why = Reason.TLS_FAILED if theirs else Reason.INTERNAL
+        self.session.close(self.reason or why, openssl_says(reason) if theirs else "")
+
+    def _expired(self) -> None:
+        self._late = True
+        self.abort(Reason.TLS_FAILED)
+
+
+def _what_was_agreed(transport: Any) -> tuple[str, bool]:
+    """Return the version, and whether a ticket spared the whole handshake."""
+    return transport.getHandle().get_protocol_version_name(), transport.resumed
