@@ -1,6 +1,9 @@
 """The tests: trial finds them here; what several of them need is in builders.py."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from hypothesis import HealthCheck, settings
 
@@ -15,3 +18,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("whatsproxy")
+
+# Certificates that are made on the way are left behind in nobody's cache.
+os.environ["CACHE_DIRECTORY"] = tempfile.mkdtemp(prefix="whatsproxy-tests-")
+atexit.register(shutil.rmtree, os.environ["CACHE_DIRECTORY"], ignore_errors=True)

@@ -1,32 +1,9 @@
 """For every key of the configuration: what is good, what is bad, and what the error has to say."""
 
-import json
-from typing import Any, NamedTuple
-
+from tests.config_examples_tls import TLS_BAD, TLS_BAD_TEXT, TLS_EXAMPLES
+from tests.config_tables import Example, Name, plain
 from whatsproxy.codecs import Direct, SocksProxy
 from whatsproxy.destination import Destination as D
-
-Name = tuple[str, str]
-
-
-class Example(NamedTuple):
-    """One good value a source, and what each becomes; all differ from the default."""
-
-    file: str
-    environment: str
-    command: object
-    decoded: tuple[Any, Any, Any]
-
-
-def plain(name: str, *values: Any) -> Example:
-    """Return the example of a key whose values are their own decoding."""
-    return Example(
-        f"{name} = {json.dumps(values[0])}",
-        str(values[1]),
-        values[2],
-        (values[0], values[1], values[2]),
-    )
-
 
 EXAMPLES: dict[Name, Example] = {
     ("server", "listen"): Example(
@@ -40,29 +17,43 @@ EXAMPLES: dict[Name, Example] = {
         ),
     ),
     ("server", "max_connections"): plain("max_connections", 1, 10_000_000, 3),
+    ("server", "names"): Example(
+        'names = ["Proxy.Example.", "*.Faß.de"]',
+        "a.b,*.c.d.",
+        ("x.y",),
+        (("proxy.example", "*.xn--fa-hia.de"), ("a.b", "*.c.d"), ("x.y",)),
+    ),
+    **TLS_EXAMPLES,
     ("timeouts", "sniff"): plain("sniff", 0.5, 2.5, 604_800),
     ("timeouts", "connect"): plain("connect", 1, 2, 3.5),
     ("timeouts", "idle"): plain("idle", 1, 2, 3),
     ("timeouts", "chat_idle"): plain("chat_idle", 1, 2, 3),
+    ("timeouts", "tls_handshake"): plain("tls_handshake", 0.5, 2, 604_800),
     ("timeouts", "http_head"): plain("http_head", 1, 2, 3),
     ("timeouts", "http_answer"): plain("http_answer", 1, 2, 604_800),
     ("timeouts", "shutdown"): plain("shutdown", 0, 2, 3),
     ("timeouts", "lame_duck"): plain("lame_duck", 1, 2, 3),
     ("upstream", "chat"): Example(
-        'chat = ["G.whatsapp.net.:443", "faß.de:80"]',
-        "a.b:1,[2001:DB8::1]:2",
-        ["127.0.0.1:3"],
+        'chat = ["G.whatsapp.net.:443", "tls://faß.de:80"]',
+        "tls://a.b:1,[2001:DB8::1]:2",
+        ["tls://127.0.0.1:3"],
         (
-            (D("g.whatsapp.net", 443), D("xn--fa-hia.de", 80)),
-            (D("a.b", 1), D("2001:db8::1", 2)),
-            (D("127.0.0.1", 3),),
+            (D("g.whatsapp.net", 443), D("xn--fa-hia.de", 80, tls=True)),
+            (D("a.b", 1, tls=True), D("2001:db8::1", 2)),
+            (D("127.0.0.1", 3, tls=True),),
         ),
     ),
     ("upstream", "xmpp"): Example(
-        'xmpp = ["a.b:1"]', "refuse", ["c.d:2"], ((D("a.b", 1),), None, (D("c.d", 2),))
+        'xmpp = ["a.b:1"]',
+        "refuse",
+        ["tls://[::1]:2"],
+        ((D("a.b", 1),), None, (D("::1", 2, tls=True),)),
     ),
     ("upstream", "raw"): Example(
-        'raw = ["refuse"]', "a.b:1, c.d:2", ("refuse",), (None, (D("a.b", 1), D("c.d", 2)), None)
+        'raw = ["refuse"]',
+        "a.b:1, tls://c.d:2",
+        ("refuse",),
+        (None, (D("a.b", 1), D("c.d", 2, tls=True)), None),
     ),
     ("upstream", "web"): Example(
         'web = "A.b.:80"',
@@ -133,6 +124,8 @@ _SECONDS: list[tuple[object, str]] = [
 _ADDRESSES: list[tuple[object, str]] = [
     *[(raw, "list.*host:port") for raw in ("a.b:1", 5, {}, True)],
     *[([raw], "g.whatsapp.net:5222") for raw in ("a.b", "a.b:0", "a b:1", "::1:5", "0x7f.1:1")],
+    *[([raw], "would be") for raw in ("tls://a.b", "tls:a.b:1", "TLS://a.b:1", "http://a.b:1")],
+    *[([raw], "would be") for raw in ("tls://tls://a.b:1", "tls://", "tls://refuse")],
     ([5], "string"),
 ]
 _CHOICE: list[tuple[object, str]] = [
@@ -166,11 +159,19 @@ BAD: dict[Name, list[tuple[object, str]]] = {
         (raw, "integer from 1 to 10000000")
         for raw in ("5", 0, -1, 10_000_001, 1.0, True, [1], {}, 2**70)
     ],
+    ("server", "names"): [
+        *((raw, "list.*names") for raw in ("a.b", 5, {}, True)),
+        (["*"], "open relay|name the domains"),
+        *(([raw], r"proxy.example or \*") for raw in ("", "a b", "127.0.0.1", "*.*.a", "a.b:1")),
+        ([5], "string"),
+    ],
+    **TLS_BAD,
     **{("timeouts", n): [*_SECONDS, (0, "more than 0")] for n in ("sniff", "connect", "idle")},
     **{
         key: [*_SECONDS, (0, "more than 0")]
         for key in (
             ("timeouts", "chat_idle"),
+            ("timeouts", "tls_handshake"),
             ("timeouts", "http_head"),
             ("timeouts", "http_answer"),
             ("http", "keepalive"),
@@ -183,6 +184,7 @@ BAD: dict[Name, list[tuple[object, str]]] = {
     ("upstream", "raw"): [*_ADDRESSES, (["refuse", "refuse"], "host:port")],
     ("upstream", "web"): [
         *((raw, "string") for raw in (5, True, ["a.b:1"], {}, [])),
+        ("tls://a.b:80", "own TLS"),
         *((raw, "127.0.0.1:8080") for raw in ("a.b", "a.b:0", "refuse", " ", "::1:5", ":80")),
     ],
     ("socks5", "proxies"): [
@@ -237,10 +239,12 @@ BAD_TEXT: dict[Name, list[tuple[str, str]]] = {
     ("server", "max_connections"): [
         (text, "integer from 1") for text in ("many", "", "0", "1.5", "9" * 5000, "0x10")
     ],
+    ("server", "names"): [("a.b,*", "name the domains"), ("a_b c", "proxy.example or")],
+    **TLS_BAD_TEXT,
     **{
         ("timeouts", name): [(text, "seconds") for text in ("", "5 minutes", "nan", "inf", "-1")]
         for name in (
-            *("sniff", "connect", "idle", "chat_idle", "http_head", "http_answer"),
+            *("sniff", "connect", "idle", "chat_idle", "tls_handshake", "http_head", "http_answer"),
             *("shutdown", "lame_duck"),
         )
     },

@@ -35,8 +35,12 @@ CONNECT = b"CONNECT g.whatsapp.net:5222 HTTP/1.1\r\nHost: g.whatsapp.net\r\n\r\n
 
 
 def make_settings(**sections: dict[str, Any]) -> Settings:
-    """Return the default settings with some keys of some sections replaced."""
+    """Return the default settings with some keys of some sections replaced.
+
+    TLS is not terminated unless a test asks for it: no certificate is made for nothing.
+    """
     defaults = Settings()
+    sections.setdefault("tls", {"auto_generate": False})
     return dataclasses.replace(
         defaults,
         **{

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.config_examples import BAD, BAD_TEXT, EXAMPLES, Name, variable, whole_file
+from tests.config_examples import BAD, BAD_TEXT, EXAMPLES, variable, whole_file
+from tests.config_tables import Name
 from whatsproxy.codecs import toml
 from whatsproxy.config import KEYS, SECTIONS, ConfigError, Loaded, absolute_output, load
 from whatsproxy.settings import Settings
@@ -92,7 +93,7 @@ class ErrorTests(ConfigTestCase):
         for (section, name), wrong in BAD.items():
             for raw, right in wrong:
                 value = json.dumps(raw).replace("NaN", "nan").replace("Infinity", "inf")
-                if isinstance(raw, dict):
+                if "{" in value:
                     value = toml(raw)
                 path = self.file(f"[{section}]\n{name} = {value}\n")
                 self.refuse(rf"^{path}: \[{section}\] {name} = \S.*: \S", right, path=path)
@@ -115,7 +116,7 @@ class ErrorTests(ConfigTestCase):
             ("listen = 5\n", r"unknown section .*listen"),
             (
                 "[server]\nlistne = []\n",
-                r"unknown key .*listne.*; there are listen, max_connections$",
+                r"unknown key .*listne.*; there are listen, max_connections, names$",
             ),
             ("[server.listen]\nx = 1\n", r"\[server\] listen = "),
             ("server = 5\n", r"server is a section"),

@@ -75,16 +75,23 @@ class AbsoluteTests(SynchronousTestCase):
         for scheme in (b"HTTP", b"Http"):
             self.assertEqual(parse_absolute(b"GET", scheme + b"://a.test").path, b"/")
         for scheme in (
-            b"https",
-            b"HTTPS",
             b"ftp",
-            b"wss",
             b"file",
             b"h",
             b"http+x",
             b"x.y-1",
         ):
-            self.refuse(scheme + b"://a.test/", "no scheme but http .* CONNECT", NotCarriedError)
+            self.refuse(scheme + b"://a.test/", "no scheme but http and https", NotCarriedError)
+
+    def test_https(self) -> None:
+        for scheme in (b"https", b"HTTPS"):
+            for authority in (b"a.test", b"a.test:443", b"A.test."):
+                target = parse_absolute(b"GET", scheme + b"://" + authority + b"/x?y")
+                self.assertEqual(target.destination, Destination("a.test", 443, tls=True))
+                self.assertEqual((target.authority, target.path), (authority, b"/x?y"))
+                check_host([b"a.test"], target.destination)
+                with self.assertRaises(BadMessageError):
+                    check_host([b"a.test:80"], target.destination)
 
     def test_no_url(self) -> None:
         for target in (

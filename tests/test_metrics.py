@@ -89,10 +89,13 @@ class NamesTests(SynchronousTestCase):
         ours = {name for name in scrape(self.ledger).types if name.startswith(P)}
         times = {
             f"{P}{what}_seconds_{part}"
-            for what in ("sniff", "upstream_connect")
+            for what in ("sniff", "upstream_connect", "tls_handshake")
             for part in ("bucket", "count", "sum")
         }
-        others = {"protocol_connections_active", "connections_ended_total", "build_info"}
+        others = {
+            *("protocol_connections_active", "connections_ended_total", "build_info"),
+            *("tls_inner_connections_total", "reloads_total"),
+        }
         self.assertEqual(ours, {*PROMISED, *times, *(P + other for other in others)})
         self.assertIn("process_open_fds", scrape(self.ledger).types)
         self.assertIn("process_resident_memory_bytes", scrape(self.ledger).types)

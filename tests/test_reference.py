@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.config_examples import EXAMPLES, Name, variable, whole_file
+from tests.config_examples import EXAMPLES, variable, whole_file
+from tests.config_tables import Name
 from whatsproxy.config import KEYS, SECTIONS, load
 from whatsproxy.reason import Reason
 from whatsproxy.reference import (

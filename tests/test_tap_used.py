@@ -6,12 +6,13 @@ import sys
 import time
 from typing import Any
 
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import python_hello
-from tests.peers import LOOPBACK, FakeSocks, by_name, until
+from tests.peers import LOOPBACK, FakeSocks, by_name, reactor, until
 from tests.support import (
     WHATSAPP,
     LoopbackCase,
@@ -20,17 +21,18 @@ from tests.support import (
     make_settings,
     part_of,
 )
+from tests.tls_peers import TlsPeer, client_side
 from whatsproxy import factory as factory_module
 from whatsproxy import tap
 from whatsproxy.clienthello import ClientHello
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.destination import Destination
 from whatsproxy.factory import ProxyFactory
-from whatsproxy.protocols.refused import UNRECOGNIZED_NAME
 from whatsproxy.route import Route
 from whatsproxy.service import ProxyService, StartupError
 from whatsproxy.sniff import Kind, Sniffed
 from whatsproxy.tap import Options, makeService, use_steady_time
+from whatsproxy.transport import SingleProtocolFactory
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
 
@@ -97,9 +99,17 @@ class UsedTests(LoopbackCase):
             ):
                 _, upstream, _ = await self.joined(self.server, first)
                 self.assertEqual(upstream.heard, login + by_name(host, number))
+            # TLS to any other name ends here, and what is inside goes the same ways.
             for name in ("b.test", "x.a.test", "media.whatsapp.net"):
-                client = await self.client(python_hello(name))
-                await client.got(UNRECOGNIZED_NAME)
+                number = len(self.server.peers) + 1
+                client = TlsPeer(client_side(name, trust=None))
+                endpoint = TCP4ClientEndpoint(reactor, LOOPBACK, self.proxy_port)
+                await endpoint.connect(SingleProtocolFactory(client))
+                client.write(WHATSAPP)
+                upstream = await self.server.accepted(number)
+                await upstream.got(WHATSAPP)
+                self.assertEqual(upstream.heard, login + by_name("chat.test", 77))
+                client.reset()
         assert service._metrics is not None
         operator = await self.dial(service._metrics.getHost().port)
         operator.write(b"GET /ready HTTP/1.0\r\n\r\n")

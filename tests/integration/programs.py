@@ -83,9 +83,13 @@ def connects(port: int, address: str = LOOPBACK) -> bool:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return this process's environment for a child: this tree's package, no settings of ours."""
+    """Return this process's environment for a child: this tree's package, no settings of ours.
+
+    A certificate that the proxy makes is kept below the directory that it runs in.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "CACHE_DIRECTORY": "cache"}
+    return {**kept, **own, **extra}
 
 
 class Program:

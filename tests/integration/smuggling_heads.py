@@ -191,7 +191,7 @@ def no_tunnels() -> Iterator[tuple[str, Attack]]:
         (b"POST http://evil.test/x HTTP/1.1", b"Host: evil.test", 403),
         (b"POST / HTTP/1.1", HOST_LINE, 405),
         (b"TRACE http://" + HOST + b"/x HTTP/1.1", HOST_LINE, 501),
-        (b"POST https://" + HOST + b"/x HTTP/1.1", HOST_LINE, 501),
+        (b"POST ftp://" + HOST + b"/x HTTP/1.1", HOST_LINE, 501),
     ):
         for line, body in ((length(SMUGGLED * 9), SMUGGLED), (CHUNKED, b"FF\r\n" + SMUGGLED)):
             yield (

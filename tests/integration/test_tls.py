@@ -19,6 +19,10 @@ from tests.integration.traffic import (
 
 #: The alert unrecognized_name in a plaintext record: fatal (2), 112.
 UNRECOGNIZED_NAME = bytes.fromhex("15 03 03 00 02 02 70")
+#: With a name of one's own, TLS to any other that is not allowed is refused.
+NAMES = 'server.names = ["proxy.test"]'
+#: Without a certificate TLS ends nowhere.
+NO_CERTIFICATE = "tls.auto_generate = false"
 
 
 class PassThroughTests(ProxyTestCase):
@@ -44,7 +48,7 @@ class PassThroughTests(ProxyTestCase):
 
     def test_allowed_names_are_configured(self) -> None:
         origin = Origin(self, "origin.test", b"here")
-        proxy = self.proxy("--allow", "origin.test")
+        proxy = self.proxy("--allow", "origin.test", config=NAMES)
         Curl(self, origin, proxy.port).get("/")
         self.assertEqual(["origin.test/"], origin.requests)
         with dial(proxy.port) as connection:
@@ -72,8 +76,14 @@ class RefusalTests(ProxyTestCase):
             self.assertEqual(UNRECOGNIZED_NAME, read_to_end(connection), name)
 
     def test_the_alert_and_the_end(self) -> None:
-        proxy = self.proxy()
-        names = ["example.org", "whatsapp.net.example.org", "notwhatsapp.net", "fbcdn.net", None]
+        self.check(NAMES)
+
+    def test_without_a_certificate(self) -> None:
+        self.check(NO_CERTIFICATE, None)
+
+    def check(self, config: str, *more: str | None) -> None:
+        proxy = self.proxy(config=config)
+        names = ["example.org", "whatsapp.net.example.org", "notwhatsapp.net", "fbcdn.net", *more]
         for name in names:
             self.refused(proxy, name)
         proxy.wait_for_ends({"refused_name": len(names)})
@@ -81,7 +91,7 @@ class RefusalTests(ProxyTestCase):
         self.assertEqual(len(names), proxy.figure("errors_total"))
 
     def test_openssl_understands(self) -> None:
-        proxy = self.proxy()
+        proxy = self.proxy(config=NAMES)
         openssl = self.start(
             installed("openssl"),
             *("s_client", "-servername", "example.org", "-connect", f"127.0.0.1:{proxy.port}"),
