@@ -3,7 +3,7 @@
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.error import ConnectionClosed, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -15,7 +15,7 @@ PIECE = 16 * 1024
 #: keys once in hundreds of gigabytes.
 STEPS = 100
 CONNECTION_DONE = Failure(ConnectionDone())
-CONNECTION_LOST = Failure(ConnectionLost())
+CONNECTION_ABORTED = Failure(ConnectionAborted())
 
 
 @implementer(IHalfCloseableProtocol)
@@ -79,7 +79,7 @@ class TlsTransport(BufferingTLSTransport):
         if not reason.check(ConnectionClosed):
             self._reason = reason  # an error of ours, which TLS would take for a broken connection
         elif self._handshakeDone and self._reason is not None and self._reason.check(SSL.Error):
-            self._reason = CONNECTION_LOST  # what the peer sent was no TLS any more, or an alert
+            self._reason = CONNECTION_ABORTED  # what the peer sent was no TLS, or an alert
         super().connectionLost(CONNECTION_DONE if self._goodbye else reason)
 
     def writeConnectionLost(self) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import h11
-from twisted.internet.error import ConnectionClosed, ConnectionDone
+from twisted.internet.error import ConnectionClosed, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -115,7 +115,7 @@ class ClientLeg(ClientProtocol):
         idle = self.exchange is None and not self.wire.buffered
         self._release()
         # Who waits for nothing, in TLS, goes without a goodbye more often than not.
-        gone = idle and is_encrypted(self.transport) and reason.check(ConnectionClosed)
+        gone = idle and is_encrypted(self.transport) and reason.check(ConnectionLost)
         if reason.check(ConnectionDone) or gone:
             why = Reason.CLIENT_CLOSED
         else:
