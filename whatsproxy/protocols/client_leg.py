@@ -115,7 +115,7 @@ class ClientLeg(ClientProtocol):
         idle = self.exchange is None and not self.wire.buffered
         self._release()
         # Who waits for nothing, in TLS, goes without a goodbye more often than not.
-        gone = idle and is_encrypted(self.transport) and reason.check(ConnectionLost)
+        gone = idle and is_encrypted(self.transport) and reason.type is ConnectionLost
         if reason.check(ConnectionDone) or gone:
             why = Reason.CLIENT_CLOSED
         else:
