@@ -5,6 +5,7 @@ from tests.http_peers import HttpCase, HttpClient, OriginPeer, chunked, head_of
 from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
 from whatsproxy.lingering import LINGER
+from whatsproxy.protocols.sniffer import GRACE
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -73,6 +74,8 @@ class IdleTests(ReuseCase):
         self.factory.drain()
         begun.ask(self.request()[2:])
         self.assertError(await begun.answer(), 503)
+        self.assertFalse(silent.peer.eof)
+        self.pass_time(GRACE)
         for client in (silent, begun):
             await client.peer.ended()
             client.peer.close()

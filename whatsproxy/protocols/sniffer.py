@@ -11,6 +11,9 @@ from whatsproxy.session import Session
 from whatsproxy.sniff import SNIFF_LIMIT, sniff
 from whatsproxy.transport import hand_over
 
+#: Seconds that a silent client is still given when the service stops.
+GRACE = 1.0
+
 
 class Sniffer(ClientProtocol):
     """Waits for the kind, for ``timeouts.sniff`` seconds and SNIFF_LIMIT bytes in all.
@@ -64,9 +67,11 @@ class Sniffer(ClientProtocol):
         super().abort(reason)
 
     def drain(self) -> None:
-        """Let a client go that has said nothing yet."""
-        if not self._buffer:
-            self._give_up()
+        """Give a client that has said nothing yet GRACE seconds: its words may be on their way."""
+        if not self._buffer and self._timer is not None:
+            grace = min(GRACE, self.proxy.settings.timeouts.sniff)
+            if self._timer.getTime() > self.proxy.clock.seconds() + grace:
+                self._timer.reset(grace)
 
     def _give_up(self, *, peer_ended: bool = False) -> None:
         self._cancel_timer()
