@@ -91,7 +91,10 @@ class TlsSettings:
     min_version: str = _key("1.2", choice("1.2", "1.3"), "The oldest version taken.")
     ciphers: str = _key("", CIPHERS, "For TLS 1.2, in OpenSSL's words. Empty: ECDHE with AEAD.")
     upstream_ca_file: str = _key(
-        "", PATH, "Who vouches for upstreams. Empty: whom the system trusts."
+        "",
+        PATH,
+        "Who vouches for upstreams, in PEM, with lists of revoked certificates if there are any. "
+        "Empty: whom the system trusts.",
     )
     upstream_pins: Pins = _key(
         (), PINS, "Public keys that vouch for a host in place of those: for servers without a CA."

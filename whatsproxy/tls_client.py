@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from OpenSSL.crypto import X509StoreFlags
 from service_identity import CertificateError as IdentityError
 from service_identity import VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
@@ -48,8 +50,11 @@ class TlsTimeoutError(TlsFailedError):
     """The handshake took too long."""
 
 
+#: Where there are lists of revoked certificates beside the authorities, they count.
+_CRL = b"-----BEGIN X509 CRL-----"
 #: What OpenSSL's verification finds most often (openssl-verification-options(1)), in plain words.
 _FINDINGS = {
+    3: "there is no list of revoked certificates of its issuer's",
     9: "its certificate is not valid yet",
     10: "its certificate has expired",
     18: "its certificate is self-signed",
@@ -83,9 +88,13 @@ class TlsClient:
         try:
             if path:
                 verifying.load_verify_locations(path)
+                if _CRL in Path(path).read_bytes():
+                    store = verifying.get_cert_store()
+                    assert store is not None, "every context has one"
+                    store.set_flags(X509StoreFlags.CRL_CHECK)
             else:
                 verifying.set_default_verify_paths()
-        except SSL.Error:
+        except (SSL.Error, OSError):
             raise CertificateError(
                 f"upstream_ca_file = {path!r}: cannot be read, or holds no certificate in PEM"
             ) from None
