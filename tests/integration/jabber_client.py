@@ -31,9 +31,10 @@ class Client(slixmpp.ClientXMPP):
         print(f"failed {why}", flush=True)
         sys.exit(1)
 
-    def on_session_start(self, _event: Any) -> None:
+    async def on_session_start(self, _event: Any) -> None:
         """Become available, tell the test, and begin to read what to send."""
         self.send_presence()
+        await self.get_roster()  # the answer tells that the server knows of our presence
         tls = self.transport.get_extra_info("ssl_object")
         print("ready", tls.version() if tls else "without TLS", flush=True)
         asyncio.get_running_loop().add_reader(sys.stdin, self.on_input)
