@@ -21,7 +21,7 @@ class WhereTests(ConnectCase):
         chat = (Destination("127.0.0.1", 5222), Destination("::1", 5222))
         self.start(upstream={"chat": chat})
 
-    def start(self, *more: Any, **sections: Any) -> Any:  # type: ignore[override]
+    def start(self, *more: Any, **sections: Any) -> Any:
         return self.start_proxy(make_settings(**sections), clock=self.clock, upstream=self.upstream)
 
     async def test_names_and_addresses(self) -> None:

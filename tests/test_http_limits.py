@@ -90,7 +90,7 @@ class Counted(bytearray):
 
     searched = 0
 
-    def find(self, what: Any, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+    def find(self, what: Any, start: int = 0, end: int | None = None) -> int:
         found = super().find(what, start, len(self) if end is None else end)
         stop = min(len(self), len(self) if end is None else end) if found < 0 else found + len(what)
         self.searched += max(0, stop - start)

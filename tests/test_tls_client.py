@@ -150,9 +150,7 @@ class UntrustedTests(ClientCase):
     async def test_the_chain_is_missing(self) -> None:
         leaf = CA.create_child_ca().issue_cert("origin.test")
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.use_certificate(
-            x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())  # type: ignore[arg-type]
-        )
+        context.use_certificate(x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()))
         with leaf.private_key_pem.tempfile() as path:
             context.use_privatekey_file(path)
         await self.untrusted(self.serve_context(context), "unknown issuer")

@@ -25,7 +25,7 @@ class RelayCase(TlsCase):
         self.clock = TurningClock()
         self.proxy = self.start(clock=self.clock, timeouts={"idle": 100.0, "chat_idle": 1000.0})
 
-    async def joined(self, first: bytes = WHATSAPP, **more: Any) -> tuple[TlsPeer, Any, Relay]:  # type: ignore[override]
+    async def joined(self, first: bytes = WHATSAPP, **more: Any) -> tuple[TlsPeer, Any, Relay]:
         client, upstream = await self.joined_tls(first, **more)
         await until(lambda: any(isinstance(s.holder, Relay) for s in self.proxy.ledger.live))
         return client, upstream, self.relay_of(client)

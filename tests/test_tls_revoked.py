@@ -28,7 +28,7 @@ def revoked(authority: trustme.CA, *certificates: trustme.LeafCert) -> bytes:
         leaf = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
         entry = x509.RevokedCertificateBuilder().serial_number(leaf.serial_number)
         builder = builder.add_revoked_certificate(entry.revocation_date(NOW - DAY).build())
-    signed = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]  # trustme's are ECDSA
+    signed = builder.sign(key, hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)
 
 

@@ -82,12 +82,12 @@ class CrowdTests(TlsTestCase):
             await together.wait()
         self.assertEqual(CONNECTIONS, live)
 
-    async def converse(self, reader, writer, origin, data: bytes, times: int) -> None:  # type: ignore[no-untyped-def]
+    async def converse(self, reader, writer, origin, data: bytes, times: int) -> None:
         writer.write(data)
         got = await reader.readexactly(len(data))
         self.assertTrue(got == flip(data), "other bytes came back")
 
-    async def fetch(self, reader, writer, origin, data: bytes, times: int) -> None:  # type: ignore[no-untyped-def]
+    async def fetch(self, reader, writer, origin, data: bytes, times: int) -> None:
         for _ in range(times):
             place = f"{ORIGIN}:{origin.port}"
             writer.write(f"GET http://{place}/ HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())

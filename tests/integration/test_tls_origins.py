@@ -206,14 +206,14 @@ class UntrustedTests(OriginTestCase):
         self.assertEqual("200", self.answers(*self.by_host(), "--output", "got")[0])
 
     def test_no_tls_there(self) -> None:
-        async def talk(reader, writer) -> None:  # type: ignore[no-untyped-def]
+        async def talk(reader, writer) -> None:
             writer.write(b"SSH-2.0-x\r\n")
             await reader.read(1)
 
-        async def hang(reader, writer) -> None:  # type: ignore[no-untyped-def]
+        async def hang(reader, writer) -> None:
             await reader.read(-1)
 
-        async def leave(reader, writer) -> None:  # type: ignore[no-untyped-def]
+        async def leave(reader, writer) -> None:
             await reader.read(1)
 
         chain, key = self.identity.identity(self.directory)
