@@ -1,13 +1,16 @@
-"""Handshake messages where there should be data: few are enough."""
+"""Handshakes that are larger, or go on for longer, than they should."""
 
 import contextlib
+from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from tests.peers import until
 from tests.support import WHATSAPP
 from tests.test_tls_server import TLS12
-from tests.tls_support import TlsCase
+from tests.tls_peers import CA, OURS
+from tests.tls_support import TlsCase, files_of
 from whatsproxy.reason import Reason
 from whatsproxy.tls_transport import STEPS
 
@@ -36,3 +39,18 @@ class FloodTests(TlsCase):
         client.write(b"x")
         await until(lambda: client.lost)
         await self.ended_with(Reason.CLIENT_RESET)
+
+
+class LongTests(TlsCase):
+    async def test_a_long_chain(self) -> None:
+        """More than Twisted would send at a time."""
+        files = files_of(CA.issue_cert(OURS))
+        chain = Path(files.cert_file)
+        chain.write_bytes(chain.read_bytes() + CA.cert_pem.bytes() * 120)
+        self.start(tls={"certificate": (files,)})
+        for newest in (TLS12, None):
+            more = {} if newest is None else {"newest": newest}
+            client = await self.secured(WHATSAPP, **more)
+            sent = client.tls.get_peer_cert_chain(as_cryptography=True)
+            size = sum(len(c.public_bytes(Encoding.DER)) for c in sent)
+            self.assertGreater(size, 1 << 15)

@@ -130,6 +130,16 @@ class UpstreamTests(TlsCase):
                 self.assertFalse(getattr(client, "notified", False))
         await self.ended_with(*[Reason.UPSTREAM_RESET] * 4)
 
+    async def test_an_answer_is_cut_after_the_client_has_ended(self) -> None:
+        """We have said goodbye; the upstream, which still had to answer, has not."""
+        plain, upstream = (await self.pairs())[0]
+        plain.end()
+        await upstream.told()
+        upstream.write(b"half an answ")
+        await plain.got(b"half an answ")
+        upstream.end()
+        self.assertFalse((await plain.gone()).check(ConnectionDone))
+
     async def test_the_client_breaks_off(self) -> None:
         for client, upstream in await self.pairs():
             client.reset()
