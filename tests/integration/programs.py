@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -264,6 +265,15 @@ class ProgramTestCase(SynchronousTestCase):
         path = self.directory / name
         path.write_text(text)
         return path
+
+    def need_descriptors(self, count: int) -> None:
+        """Raise this process's limit of descriptors so far for the test, or skip it."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < count:
+            missing(f"a descriptor limit of {count}")
+        if soft != resource.RLIM_INFINITY and soft < count:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
 
     @contextlib.contextmanager
     def within(self, seconds: float, what: str) -> Iterator[None]:

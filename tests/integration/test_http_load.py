@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import resource
 import signal
 import socket
 import struct
@@ -14,7 +13,7 @@ from pathlib import Path
 from tests.integration.http_clients import HttpTestCase
 from tests.integration.http_origins import NAMES, Origin, answer
 from tests.integration.http_wire import Connection, Message
-from tests.integration.programs import DEADLINE, LOOPBACK, eventually, missing
+from tests.integration.programs import DEADLINE, LOOPBACK, eventually
 from tests.integration.traffic import dial, flip
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -209,12 +208,7 @@ class CrowdTests(HttpTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-            missing(f"a descriptor limit of {DESCRIPTORS}")
-        if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
-            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.need_descriptors(DESCRIPTORS)
 
     @staticmethod
     def content(path: str) -> bytes:

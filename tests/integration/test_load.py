@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-import resource
 
-from tests.integration.programs import missing, sandboxed
+from tests.integration.programs import sandboxed
 from tests.integration.proxy import Proxy, ProxyTestCase
 from tests.integration.third_party import danted
 from tests.integration.traffic import converse, flipping, opening, serve
@@ -23,12 +22,7 @@ class LoadTests(ProxyTestCase):
     def setUp(self) -> None:
         sandboxed()
         super().setUp()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-            missing(f"a descriptor limit of {DESCRIPTORS}")
-        if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
-            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.need_descriptors(DESCRIPTORS)
 
     async def crowd(self, proxy: Proxy, kinds: list[str]) -> None:
         together = asyncio.Barrier(len(kinds) + 1)

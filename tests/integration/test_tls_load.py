@@ -3,9 +3,8 @@
 import asyncio
 import os
 import random
-import resource
 
-from tests.integration.programs import LOOPBACK, eventually, missing, sandboxed
+from tests.integration.programs import LOOPBACK, eventually, sandboxed
 from tests.integration.proxy import Proxy
 from tests.integration.third_party import authority
 from tests.integration.tls_clients import PROXY_NAME, TlsTestCase, tls_open, trusting
@@ -27,12 +26,7 @@ class CrowdTests(TlsTestCase):
     def setUp(self) -> None:
         sandboxed()
         super().setUp()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-            missing(f"a descriptor limit of {DESCRIPTORS}")
-        if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
-            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.need_descriptors(DESCRIPTORS)
 
     def test_a_thousand(self) -> None:
         identity = authority(ALLOWED_NAME)
