@@ -1,6 +1,8 @@
 """DirectEndpoint: the time limit, the race of the addresses, and that nothing is left behind."""
 
+import errno
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
@@ -9,8 +11,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.socks5_attempt import Application
+from whatsproxy import dial
+from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError
 from whatsproxy.destination import Destination
-from whatsproxy.dial import STAGGER, DialTimeoutError, DirectEndpoint, interleave
+from whatsproxy.dial import STAGGER, DialTimeoutError, DirectEndpoint, interleave, is_own
 from whatsproxy.resolver import ResolutionError
 from whatsproxy.transport import SingleProtocolFactory
 
@@ -157,6 +161,71 @@ class DialTests(SynchronousTestCase):
         self.fail(1, error.NoRouteError())
         self.failureResultOf(self.connecting, error.NoRouteError)
         self.assertNothingLeft()
+
+    def test_no_descriptors(self) -> None:
+        """Nothing is tried where none is left, and what the system says of that is understood."""
+        for asked in ([True], [False, True]):
+            shorts = iter(asked)
+            self.patch(dial, "short", lambda shorts=shorts: next(shorts))
+            self.connect()
+            self.resolver.answer.callback([V4, V6])
+            if len(asked) > 1:
+                self.fail(0, error.ConnectionRefusedError())
+            failure = self.failureResultOf(self.connecting, NoDescriptorsError)
+            self.assertEqual(failure.getErrorMessage(), "no descriptor to reach a.test:77 with")
+            self.assertEqual(len(self.dialled()), len(asked) - 1)
+            self.assertNothingLeft()
+
+    def test_what_the_system_says(self) -> None:
+        """It would say so of the next address, too; whoever is under way may still arrive."""
+        for number in EXHAUSTED:
+            self.connect()
+            self.resolver.answer.callback([V4, V6])
+            self.fail(0, error.ConnectBindError(number, "no"))
+            self.failureResultOf(self.connecting, NoDescriptorsError)
+            self.assertEqual(len(self.dialled()), 1)
+            self.assertNothingLeft()
+
+            self.connect()
+            self.resolver.answer.callback([V4, V6])
+            self.reactor.advance(STAGGER)
+            self.fail(1, error.ConnectBindError(number, "no"))
+            self.assertNoResult(self.connecting)
+            self.arrive(0)
+            self.successResultOf(self.connecting)
+            self.assertNothingLeft()
+
+    def test_no_race_for_the_last_descriptors(self) -> None:
+        """Each address in its turn; each has its share of the time."""
+        self.connect(seconds=10.0)
+        self.resolver.answer.callback([V4, V6, OTHER_V4])
+        self.patch(dial, "short", lambda: self.stopped()[-1:] == [False])  # one at a time
+        self.reactor.advance(STAGGER)
+        self.assertEqual(len(self.dialled()), 1)
+        self.reactor.advance(9.75 / 3 - 0.01)
+        self.assertEqual(self.stopped(), [False])
+        self.reactor.advance(0.01)
+        self.assertEqual(self.stopped(), [True, False])
+        self.reactor.advance(STAGGER)
+        self.reactor.advance((6.5 - STAGGER) / 2 - 0.01)
+        self.assertEqual(self.stopped(), [True, False])
+        self.reactor.advance(0.01)
+        self.assertEqual(self.stopped(), [True, True, False])
+        self.arrive(2)
+        self.successResultOf(self.connecting)
+        self.assertNothingLeft()
+
+    def test_an_address_that_cannot_be_judged(self) -> None:
+        """Whose address it is has to be asked by a socket: without one the answer is not no."""
+
+        for number in (*EXHAUSTED, errno.EAFNOSUPPORT):
+            refuse = Mock(side_effect=OSError(number, "no"))
+            self.patch(dial.socket, "socket", refuse)
+            if number in EXHAUSTED:
+                with self.assertRaises(NoDescriptorsError):
+                    is_own(V4)
+            else:
+                self.assertFalse(is_own(V6))
 
     def test_cancel(self) -> None:
         for resolved in (False, True):
