@@ -1,16 +1,26 @@
+import errno
+import os
 import resource
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from whatsproxy import resolver, web
 from whatsproxy.descriptors import (
+    EXHAUSTED,
+    FILES,
+    KEPT,
     PER_CONNECTION,
     RESERVE,
     DescriptorError,
     arithmetic,
+    below,
     fit,
     raise_limit,
+    room,
+    short,
 )
 
 
@@ -19,16 +29,16 @@ class FitTests(SynchronousTestCase):
         for connections, limit, fitting in (
             (27500, None, 27500),
             (27500, 1_048_576, 27500),
-            (27500, 55064, 27500),
-            (27500, 55063, 27499),
-            (27500, 1024, 480),
-            (1, 66, 1),
-            (10, 67, 1),
+            (27500, 55128, 27500),
+            (27500, 55127, 27499),
+            (27500, 1024, 448),
+            (1, 130, 1),
+            (10, 131, 1),
         ):
             self.assertEqual(fit(connections, limit), fitting)
 
     def test_not_even_one(self) -> None:
-        for limit in (0, 20, RESERVE, RESERVE + 1):
+        for limit in (0, 20, 100, RESERVE, RESERVE + 1):
             with self.assertRaisesRegex(DescriptorError, rf"{limit} .*{RESERVE}"):
                 fit(1, limit)
 
@@ -46,7 +56,7 @@ class FitTests(SynchronousTestCase):
 
     def test_arithmetic(self) -> None:
         text = arithmetic(27500, 1024)
-        for part in ("27500", "x 2 ", "64", "55064", "1024", "ulimit -n"):
+        for part in ("27500", "x 2 ", "128", "55128", "1024", "ulimit -n"):
             self.assertIn(part, text)
         self.assertNotIn("\n", text)
 
@@ -89,3 +99,85 @@ class RaiseLimitTests(SynchronousTestCase):
         self.assertIsNone(raise_limit())
         self.limits(1024, resource.RLIM_INFINITY, OSError)
         self.assertEqual(raise_limit(), 1024)
+
+
+class BelowTests(SynchronousTestCase):
+    def test_below(self) -> None:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        for number, kept, expected in (
+            (0, 10, True),
+            (limit - 11, 10, True),
+            (limit - 10, 10, False),
+            (limit, 0, False),
+        ):
+            with self.subTest(number=number, kept=kept):
+                self.assertIs(below(number, kept), expected)
+
+
+class RoomTests(SynchronousTestCase):
+    """What is left, by opening it for a moment."""
+
+    def setUp(self) -> None:
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # All free numbers are above this one, as they are after a start.
+        self.held = [os.open("/", os.O_RDONLY)]
+        while self.held[-1] < 100:
+            self.held.append(os.open("/", os.O_RDONLY))
+        for number in self.held:
+            self.addCleanup(os.close, number)
+        self.lowest = self.held[-1] + 1
+
+    def leave(self, count: int) -> None:
+        """Let this process have so many more."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.lowest + count, self.limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.limits)
+
+    def test_what_is_kept(self) -> None:
+        """Look-ups and readers of the metrics fit in, and the arithmetic leaves place for all."""
+        self.assertLessEqual(FILES + web.CONNECTIONS + resolver.CLIENT_LOOKUPS, KEPT)
+        self.assertLess(KEPT, RESERVE)
+
+    def test_room(self) -> None:
+        self.leave(20)
+        for wanted, kept, found in (
+            (1, 0, 1),
+            (30, 0, 20),
+            (20, 0, 20),
+            (30, 8, 12),
+            (12, 8, 12),
+            (1, 19, 1),
+            (1, 20, 0),
+            (1, 1000, 0),
+        ):
+            self.assertEqual(room(wanted, kept), found, (wanted, kept))
+            self.assertEqual(room(30, 0), 20, "something stays open")
+        self.assertEqual([short(kept) for kept in (0, 19, 20)], [False, False, True])
+        self.assertTrue(short())
+
+    def test_a_hole(self) -> None:
+        """Numbers that have come free below the others count, too."""
+        self.leave(10)
+        os.close(self.held[-3])
+        try:
+            self.assertEqual((room(30, 0), room(30, 10), short(10)), (11, 1, False))
+        finally:
+            self.assertEqual(os.open("/", os.O_RDONLY), self.held[-3])
+
+    def test_none(self) -> None:
+        self.leave(0)
+        self.assertEqual((room(3, 0), short(0)), (0, True))
+
+    def test_no_limit(self) -> None:
+        self.patch(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+        self.assertEqual(room(10), 10)
+
+    def test_what_the_system_says(self) -> None:
+        """The whole system's being short counts; what else may be wrong with a probe does not."""
+
+        def refuse(*_: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+        self.patch(os, "open", refuse)
+        for number in (*EXHAUSTED, errno.EACCES):
+            self.assertEqual(short(), number != errno.EACCES)
+        self.assertLessEqual({errno.EMFILE, errno.ENFILE}, EXHAUSTED)

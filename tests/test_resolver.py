@@ -1,5 +1,6 @@
 """Resolver: one look-up a name, a lane of their own for the operator's names, and no waiting."""
 
+import errno
 import socket
 import threading
 from typing import Any
@@ -12,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.peers import until
 from whatsproxy import resolver
+from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.resolver import CLIENT_LOOKUPS, KEEP, ResolutionError, Resolver
 
 
@@ -55,6 +57,19 @@ class ResolverTests(TestCase):
     async def test_addresses_once_each(self) -> None:
         self.names.answers["a.test"] = ["2001:db8::1", "192.0.2.1", "2001:db8::1"]
         self.assertEqual(await self.resolver.resolve("a.test"), ["2001:db8::1", "192.0.2.1"])
+
+    async def test_no_descriptors(self) -> None:
+        """What the system says then is not what it seems, unless it says so."""
+        for error, left in (
+            (OSError(errno.EMFILE, "Too many open files"), True),
+            (OSError(errno.ENFILE, "Too many open files in system"), True),
+            (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), False),
+            (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), False),
+        ):
+            self.names.answers["a.test"] = error
+            self.patch(resolver, "short", lambda kept, left=left: not (left or kept))
+            with self.assertRaisesRegex(NoDescriptorsError, "look up a.test"):
+                await self.resolver.resolve("a.test")
 
     async def test_no_address(self) -> None:
         self.names.answers["a.test"] = socket.gaierror(-2, "Name or service not known")

@@ -16,6 +16,7 @@ from tests.peers import LOOPBACK, FakeSocks, Peer, by_name, reactor
 from tests.socks5_attempt import ANONYMOUS, BOTH, GRANTED, LOGIN, Application, Attempt
 from tests.support import LoopbackCase
 from whatsproxy import socks5
+from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.transport import SingleProtocolFactory
 
 #: What a server says, up to a stage: nothing, the method, the login, half of the reply.
@@ -108,6 +109,14 @@ class ArgumentTests(SynchronousTestCase):
         self.assertIsInstance(error, socks5.ProxyUnreachable)
         self.assertIsInstance(error.__cause__, ConnectionRefusedError)
         self.assertIn("refused", str(error))
+        self.assertEqual(attempt.clock.getDelayedCalls(), [])
+
+    def test_no_descriptors(self) -> None:
+        """That says nothing of the server."""
+        attempt = Attempt(arrived=False)
+        attempt.server.fail(NoDescriptorsError("none"))
+        (error,) = attempt.results
+        self.assertIsInstance(error, NoDescriptorsError)
         self.assertEqual(attempt.clock.getDelayedCalls(), [])
 
     def test_factory_without_a_protocol(self) -> None:

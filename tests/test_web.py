@@ -142,6 +142,11 @@ class StateTests(WebTestCase):
         answer = self.ask("/ready")
         self.assertEqual((answer.status, answer.body), (503, "not ready: draining\n"))
         self.assertEqual(answer.fields["content-type"], "text/plain; charset=utf-8")
+        self.state.paused = True
+        self.assertEqual(self.ask("/ready").body, "not ready: draining\n")
+        self.state.not_ready = None
+        answer = self.ask("/ready")
+        self.assertEqual((answer.status, answer.body), (503, "not ready: out of descriptors\n"))
 
 
 class SiteTests(WebTestCase):

@@ -1,15 +1,31 @@
-"""How many connections this process has file descriptors for."""
+"""How many connections this process has file descriptors for, and how many it has left."""
 
+import errno
+import os
 import resource
 
 #: A client's socket and its upstream's.
 PER_CONNECTION = 2
-#: Listeners, metrics, logs, the resolver's and the reactor's own.
-RESERVE = 64
+#: What not even readers of the metrics may take: a log that is reopened, certificates, and so on.
+FILES = 8
+#: What no connection may take: FILES, 24 readers of the metrics, 32 look-ups of names.
+KEPT = 64
+#: All that is not a connection's: KEPT, listeners, the reactor, the log, and connections that take
+#: a third one while two addresses of an upstream are being tried.
+RESERVE = 2 * KEPT
+#: What the system says when it has no descriptor, or no memory for what stands behind one.
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+# O_PATH needs no permission to read, and like a socket a file structure of the whole system's.
+_PROBE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
 
 
 class DescriptorError(ValueError):
     """So many connections do not fit; ``str()`` shows the arithmetic."""
+
+
+class NoDescriptorsError(Exception):
+    """Something was not begun, or has failed, for want of descriptors; ``str()`` says what."""
 
 
 def raise_limit() -> int | None:
@@ -43,3 +59,38 @@ def arithmetic(connections: int, limit: int | None) -> str:
         f"{connections} connections x {PER_CONNECTION} descriptors + {RESERVE} for the service = "
         f"{connections * PER_CONNECTION + RESERVE}, but the limit (ulimit -n) is {limit}"
     )
+
+
+def below(number: int, kept: int) -> bool:
+    """Is a descriptor of this number far from the last ``kept``?"""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit == resource.RLIM_INFINITY or number < limit - kept
+
+
+def room(wanted: int, kept: int = KEPT) -> int:
+    """Return how many of so many further descriptors are to be had, the last ``kept`` apart.
+
+    The system gives the lowest number that is free, so the numbers of what is opened for a moment
+    tell, without a list of what is open: 2 microseconds each. The limit is read anew each time,
+    because it can be changed from outside (prlimit).
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened: list[int] = []
+    try:
+        while len(opened) < wanted:
+            number = os.open("/", _PROBE)
+            opened.append(number)
+            if limit != resource.RLIM_INFINITY and number >= limit - kept:
+                return len(opened) - 1
+    except OSError as e:
+        # Where it is something else that fails, there is nothing that can be said against it.
+        return len(opened) if e.errno in EXHAUSTED else wanted
+    finally:
+        for number in opened:
+            os.close(number)
+    return wanted
+
+
+def short(kept: int = KEPT) -> bool:
+    """Would the next descriptor be one of the last ``kept``, or is there none?"""
+    return room(1, kept) == 0

@@ -11,7 +11,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-#: Look-ups at a time of names that clients chose; the rest waits for its turn.
+from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError, short
+
+#: Look-ups at a time of names that clients chose; the rest waits for its turn. They take their
+#: descriptors from descriptors.KEPT.
 CLIENT_LOOKUPS = 32
 #: Seconds for which the address of a configured name is used again (its TTL is not to be had).
 KEEP = 10.0
@@ -38,9 +41,9 @@ class Resolver:
         self._running = 0
 
     def resolve(self, name: str) -> "Deferred[list[str]]":
-        """Return a Deferred of IPv4 and IPv6 addresses, best first; it fails with ResolutionError.
+        """Return a Deferred of IPv4 and IPv6 addresses, best first.
 
-        Cancelling it forgets the answer.
+        It fails with ResolutionError or NoDescriptorsError. Cancelling it forgets the answer.
         """
         if name in self._kept:
             until, addresses = self._kept[name]
@@ -81,7 +84,11 @@ class Resolver:
             found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
             answer = list(dict.fromkeys(str(address[0]) for *_, address in found))
         except OSError as e:
-            answer = ResolutionError(f"{name} has no address: {e.strerror or e}")
+            # What the C library says without descriptors depends on what it had open.
+            if e.errno in EXHAUSTED or short(0):
+                answer = NoDescriptorsError(f"no descriptor to look up {name} with")
+            else:
+                answer = ResolutionError(f"{name} has no address: {e.strerror or e}")
         except Exception as e:  # whatever it is, somebody waits for an answer
             answer = e
         self._reactor.callFromThread(self._answered, name, answer)

@@ -31,6 +31,7 @@ from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.socks5_handshake import (
     AddressNotSupported,
     CommandNotSupported,
@@ -165,6 +166,9 @@ class _Attempt:
 
     def _unreached(self, failure: Failure) -> None:
         self._connecting = None
+        if isinstance(failure.value, NoDescriptorsError):
+            self._fail(failure.value)  # it says nothing of the SOCKS server
+            return
         error = ProxyUnreachable()
         error.__cause__ = failure.value
         self._fail(error)

@@ -10,7 +10,7 @@ from twisted.web.http import Request as BaseRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-#: Connections at a time, well below the descriptors kept in reserve.
+#: Connections at a time; descriptors.KEPT has room for them.
 CONNECTIONS = 24
 
 
@@ -19,6 +19,12 @@ class State:
 
     def __init__(self) -> None:
         self.not_ready: str | None = "starting"
+        #: Newcomers wait for descriptors, so they had better be sent elsewhere.
+        self.paused = False
+
+    def why_not(self) -> str | None:
+        """Return why no connection should be sent here, or None."""
+        return self.not_ready or ("out of descriptors" if self.paused else None)
 
 
 class Page(Resource):
@@ -72,9 +78,10 @@ class Ready(Page):
 
     def body(self, request: Request) -> bytes:
         """Say yes, or why not."""
-        if self._state.not_ready is None:
+        why = self._state.why_not()
+        if why is None:
             return _plain(request, 200, "ready")
-        return _plain(request, 503, f"not ready: {self._state.not_ready}")
+        return _plain(request, 503, f"not ready: {why}")
 
 
 class OperatorRequest(Request):
