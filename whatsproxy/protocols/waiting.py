@@ -2,12 +2,50 @@
 
 import enum
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from whatsproxy.protocols.deadline import Deadline
-from whatsproxy.protocols.exchange import Exchange
+from whatsproxy.protocols.origin import Origin
 from whatsproxy.settings import Settings
+
+
+class Serving(Protocol):
+    """What serves the current request: an exchange, or what comes before there is one."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next piece of the request can be taken."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the upstream has to take some of the request first."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the request is on its way."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is sent."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the head of the answer has come."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Who has the request, as soon as that is known."""
+
+    def abandon(self) -> None:
+        """Want no answer any more."""
+
+    def pause_answer(self) -> None:
+        """Read no more of the answer: the client's buffer is full."""
+
+    def resume_answer(self) -> None:
+        """Read on."""
 
 
 class Waiting(enum.Enum):
@@ -17,14 +55,14 @@ class Waiting(enum.Enum):
     HEAD = "the client has begun a head"
     BODY = "the client has more of its request to send"
     TAKE = "the client has answers to take"
-    CONNECT = "the upstream is being reached, which has a limit of its own"
+    CONNECT = "the upstream is being reached, or a password checked, which have limits of their own"
     UPSTREAM = "the upstream has more of the request to take"
     ANSWER = "the upstream has the request, and has to answer"
     ANSWER_BODY = "the answer has begun, and has to go on"
 
 
 def waiting_for(
-    exchange: Exchange | None, *, begun: bool, full: bool, waits_for_100: bool
+    exchange: Serving | None, *, begun: bool, full: bool, waits_for_100: bool
 ) -> Waiting:
     """Tell what a connection waits for.
 
