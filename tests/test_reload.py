@@ -31,7 +31,7 @@ class ReloadCase(TlsCase):
 
     def watch(self) -> None:
         self.clock = Clock()
-        self.reloader = Reloader(self.clock, self.proxy.tls, self.proxy.ledger)
+        self.reloader = Reloader(self.clock, [self.proxy.tls], self.proxy.ledger)
         self.reloader.startService()
         self.lines = log_lines(self)
 
@@ -64,7 +64,8 @@ class ReloadCase(TlsCase):
         return int(certificate.serial_number)
 
     def assertReloads(self, ok: int, failed: int) -> None:
-        self.assertEqual(self.proxy.ledger.reloads, {"ok": ok, "failed": failed})
+        counted = {("certificates", "ok"): ok, ("certificates", "failed"): failed}
+        self.assertEqual(self.proxy.ledger.reloads, counted)
 
 
 class CalledTests(ReloadCase):
@@ -128,7 +129,7 @@ class CalledTests(ReloadCase):
         """Then none is taken: it is all of them, or none."""
         second = files_of(CA.issue_cert("second.test"), self.directory, "second")
         self.proxy = self.start(tls={"certificate": (self.files, second)})
-        reloader = Reloader(Clock(), self.proxy.tls, self.proxy.ledger)
+        reloader = Reloader(Clock(), [self.proxy.tls], self.proxy.ledger)
         before = self.proxy.tls.identities
         self.renew()
         Path(second.key_file).unlink()

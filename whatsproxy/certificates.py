@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from whatsproxy.files import why as why_not
 from whatsproxy.tls_codecs import CertificateFiles
 
 #: A certificate of our own is made anew so long before it ends.
@@ -94,7 +95,7 @@ def load_or_make(
     nothing was made.
     """
     why = "there is no directory to keep it in (tls.cache_dir)"
-    path = None if directory is None else directory / _FILE
+    path = None if directory is None else kept_in(directory)
     if path is not None:
         try:
             kept = _read_kept(path)
@@ -111,12 +112,17 @@ def load_or_make(
         try:
             _keep(made, path)
         except OSError as e:
-            remark += f"; it cannot be kept in {path.parent}: {e.strerror}"
+            remark += f"; it cannot be kept in {path.parent}: {why_not(e)}"
         else:
             return made, remark
     if current is not None and _is_good(current, names, addresses, now):
         return current, ""
     return made, remark
+
+
+def kept_in(directory: Path) -> Path:
+    """Return the file of a directory in which load_or_make keeps the certificate."""
+    return directory / _FILE
 
 
 def default_directory() -> Path | None:
@@ -220,7 +226,7 @@ def _read_chain(path: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(Path(path).read_bytes())
     except OSError as e:
-        raise CertificateError(f"{path}: cannot be read: {e.strerror}") from None
+        raise CertificateError(f"{path}: cannot be read: {why_not(e)}") from None
     except _UNREADABLE:
         raise CertificateError(f"{path}: holds no certificate in PEM") from None
 
@@ -229,7 +235,7 @@ def _read_key(path: str, passphrase: bytes | None) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(Path(path).read_bytes(), passphrase)
     except OSError as e:
-        raise CertificateError(f"{path}: cannot be read: {e.strerror}") from None
+        raise CertificateError(f"{path}: cannot be read: {why_not(e)}") from None
     except TypeError:
         needed = "has no passphrase" if passphrase else "needs a passphrase: name passphrase_env"
         raise CertificateError(f"{path}: the key {needed}") from None

@@ -1,14 +1,14 @@
-"""What is read anew while the service runs: certificates, on SIGHUP and when their files change."""
+"""What is read anew while the service runs, on SIGHUP and when its files change."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from whatsproxy.certificates import CertificateError
+from whatsproxy.files import Loadable
 from whatsproxy.session import Ledger
-from whatsproxy.tls_server import TlsServer
 
 #: Seconds between two looks at the files.
 WATCH = 10.0
@@ -17,22 +17,26 @@ log = Logger()
 
 
 class Reloader(Service):
-    """Loads new certificates without touching a live connection; a bad one changes nothing.
+    """Loads what has changed without touching a live connection; what is bad changes nothing.
 
-    What else the configuration says is read at the start only.
+    ``loadables`` may grow until the service starts. Whatever is wrong with one of them, the others
+    are looked after. What else the configuration says is read at the start only.
     """
 
-    def __init__(self, reactor: Any, tls: TlsServer, ledger: Ledger) -> None:
-        self._tls = tls
-        self._ledger = ledger
-        #: Why the last attempt failed, if it did.
-        self._failure: str | None = None
+    def __init__(self, reactor: Any, loadables: Sequence[Loadable], ledger: Ledger) -> None:
+        self._loadables = loadables
+        self._counts = ledger.reloads
+        #: Why the last attempt failed, of those whose did.
+        self._failures: dict[Loadable, str] = {}
         self._watch = LoopingCall(self._look)
         self._watch.clock = reactor
 
     def startService(self) -> None:
         """Begin to watch."""
         super().startService()
+        for loadable in self._loadables:
+            for result in ("ok", "failed"):
+                self._counts[loadable.name, result] += 0  # a rate needs a beginning
         self._watch.start(WATCH, now=False)
 
     def stopService(self) -> None:
@@ -42,35 +46,43 @@ class Reloader(Service):
             self._watch.stop()
 
     def reload(self) -> None:
-        """Read everything anew; say in one line a certificate what came of it, and count it."""
-        self._failure = None
-        self._load()
-
-    def _load(self) -> None:
-        """The same; what has failed before in this way is not told again."""
-        try:
-            self._tls.load()
-        except CertificateError as e:
-            if str(e) != self._failure:
-                self._failure = str(e)
-                self._ledger.reloads["failed"] += 1
-                log.error("certificates not reloaded, the old ones stay: {error}", error=str(e))
-            return
-        self._failure = None
-        self._ledger.reloads["ok"] += 1
-        for identity in self._tls.identities:
-            log.info(
-                "certificate {label} is valid until {until}",
-                label=identity.label,
-                until=f"{identity.expires:%Y-%m-%d}",
-            )
+        """Read everything anew; say what came of each, and count it."""
+        self._failures.clear()
+        for loadable in self._loadables:
+            self._guarded(self._load, loadable)
 
     def _look(self) -> None:
+        for loadable in self._loadables:
+            self._guarded(self._look_at, loadable)
+
+    def _look_at(self, loadable: Loadable) -> None:
+        # What has failed may have been in the middle of a change, or short of descriptors.
+        if loadable.changed():
+            self._failures.pop(loadable, None)
+            self._load(loadable)
+        elif loadable in self._failures:
+            self._load(loadable)
+
+    def _load(self, loadable: Loadable) -> None:
+        """Read it anew; what has failed before in this way is not told again."""
         try:
-            # What has failed may have been in the middle of a change, or short of descriptors.
-            if self._tls.changed():
-                self.reload()
-            elif self._failure is not None:
-                self._load()
+            loadable.load()
+        except loadable.error as e:
+            if str(e) != self._failures.get(loadable):
+                self._failures[loadable] = str(e)
+                self._counts[loadable.name, "failed"] += 1
+                log.error(
+                    "{what} not reloaded, the old ones stay: {error}",
+                    what=loadable.name,
+                    error=str(e),
+                )
+            return
+        self._failures.pop(loadable, None)
+        self._counts[loadable.name, "ok"] += 1
+        loadable.announce()
+
+    def _guarded(self, call: Callable[[Loadable], None], loadable: Loadable) -> None:
+        try:
+            call(loadable)
         except Exception:
-            log.failure("looking after the certificates failed unexpectedly")
+            log.failure("looking after the {what} failed unexpectedly", what=loadable.name)

@@ -1,6 +1,5 @@
 """TLS that ends here: contexts, certificates picked by name, and what OpenSSL is told."""
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +18,11 @@ from whatsproxy.certificates import (
     CertificateError,
     Identity,
     default_directory,
+    kept_in,
     load,
     load_or_make,
 )
+from whatsproxy.files import Stamp, stamp
 from whatsproxy.settings import TlsSettings
 from whatsproxy.tls_transport import TlsTransport, note_handshake
 
@@ -48,13 +49,23 @@ class TlsServer:
         self._names = tuple(names)
         self._context: SSL.Context | None = None  # made by load, which may fail
         self._identities: list[tuple[Identity, SSL.Context]] = []
-        self._loaded: list[tuple[int, ...] | None] = []
+        self._loaded: list[Stamp] = []
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
+
+    name = "certificates"
+    error = CertificateError
 
     @property
     def identities(self) -> list[Identity]:
         """The certificates in use."""
         return [identity for identity, _ in self._identities]
+
+    @property
+    def kept_at(self) -> Path | None:
+        """The file in which the certificate of our own making is kept; None where there is none."""
+        directory = self._directory()
+        own = any(identity.label == SELF_SIGNED for identity in self.identities)
+        return kept_in(directory) if own and directory is not None else None
 
     def load(self) -> None:
         """Read, or make, all certificates anew. Raises CertificateError, and keeps the old ones."""
@@ -85,19 +96,22 @@ class TlsServer:
         ending = any(identity.expires - RENEW <= datetime.now(UTC) for identity in own)
         return ending or self._stamps() != self._loaded
 
-    def _stamps(self) -> list[tuple[int, ...] | None]:
-        """Return what tells a file on disk from the one that was read."""
-        stamps: list[tuple[int, ...] | None] = []
-        for files in self._settings.certificate:
-            for path in (files.cert_file, files.key_file):
-                try:
-                    found = os.stat(path)
-                    stamps.append(
-                        (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
-                    )
-                except OSError:
-                    stamps.append(None)
-        return stamps
+    def announce(self) -> None:
+        """Say until when each certificate is good."""
+        for identity in self.identities:
+            log.info(
+                "certificate {label} is valid until {until}",
+                label=identity.label,
+                until=f"{identity.expires:%Y-%m-%d}",
+            )
+
+    def _stamps(self) -> list[Stamp]:
+        """Return what tells the files on disk from those that were read."""
+        return [
+            stamp(path)
+            for files in self._settings.certificate
+            for path in (files.cert_file, files.key_file)
+        ]
 
     def transport_for(self, server_name: str | None, protocol: Any) -> IProtocol:
         """Return TLS with this protocol inside, to be given a client's transport."""
@@ -124,9 +138,8 @@ class TlsServer:
 
     def _own(self, now: datetime) -> Identity:
         settings = self._settings
-        directory = Path(settings.cache_dir) if settings.cache_dir else default_directory()
         identity, remark = load_or_make(
-            directory,
+            self._directory(),
             (*settings.dns_names, *self._names),
             settings.ip_addresses,
             settings.validity_days,
@@ -136,6 +149,9 @@ class TlsServer:
         if remark:
             log.info("{remark}", remark=remark)
         return identity
+
+    def _directory(self) -> Path | None:
+        return Path(self._settings.cache_dir) if self._settings.cache_dir else default_directory()
 
     def _new_context(self) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
