@@ -1,12 +1,14 @@
 """The relay: bytes, half-closes, resets and errors, on real connections."""
 
-from twisted.internet.error import ConnectionDone
+import select
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from tests.flood import Flood, buffered, fill, slow_down
-from tests.peers import Peer, turn, until
+from tests.peers import Peer, reactor, turn, until
 from tests.support import RAW, LoopbackCase, to_upstream
 from whatsproxy import relay as relay_module
-from whatsproxy.lingering import LingeringClose
+from whatsproxy.lingering import BreakOff
 from whatsproxy.reason import Reason
 from whatsproxy.relay import _UpstreamEnd
 
@@ -134,6 +136,13 @@ class HalfCloseTests(RelayCase):
         self.assertEqual(self.proxy.ledger.sent, 12 * MIB)
 
 
+def hung_up(descriptor: int) -> bool:
+    """Whether the kernel has seen a reset."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))
+
+
 class ResetTests(RelayCase):
     async def test_the_client_breaks_off(self) -> None:
         client, upstream, _ = await self.joined(self.upstreams)
@@ -149,6 +158,22 @@ class ResetTests(RelayCase):
         client.close()
         await self.ended_with(Reason.UPSTREAM_RESET)
 
+    async def test_an_event_without_input(self) -> None:
+        """Twisted takes it for a FIN; in the middle of a reset there is one (EPOLLHUP alone)."""
+        for side in ("_client", "_upstream"):
+            client, upstream, relay = await self.joined(self.upstreams)
+            end = getattr(relay, side)
+            end.transport.stopReading()  # so that the reactor does not see it first
+            (client if side == "_client" else upstream).reset()
+            await until(lambda t=end.transport: hung_up(t.fileno()))
+            end.transport.startReading()
+            reactor._doReadOrWrite(end.transport, end.transport.fileno(), select.EPOLLHUP)
+            other = upstream if side == "_client" else client
+            await until(lambda o=other: o.lost, "the other one was not told")
+            self.assertFalse(other.eof)
+            await until(lambda: not self.proxy.ledger.live)
+        await self.ended_with(Reason.CLIENT_RESET, Reason.UPSTREAM_RESET)
+
     async def test_in_flight_is_delivered(self) -> None:
         """What the proxy had taken arrives, though its sender is gone and the reader is slow."""
         client, upstream, relay = await self.joined(self.upstreams)
@@ -156,12 +181,12 @@ class ResetTests(RelayCase):
         through = relay._client.transport
         sent = await fill(upstream, through, lambda: relay.session.sent)
         upstream.reset()
-        await until(lambda: isinstance(through.protocol, LingeringClose))
+        await until(lambda: isinstance(through.protocol, BreakOff))
         self.assertGreater(buffered(through), 0)
         slow.go_on()
         await slow.counted(sent)
-        await slow.ended()
-        slow.close()
+        await until(lambda: slow.lost, "the reader was not told that this was not all")
+        self.assertFalse(slow.eof)
         await self.ended_with(Reason.UPSTREAM_RESET)
 
     async def test_a_paused_sender_breaks_off(self) -> None:
@@ -209,16 +234,15 @@ class ResetTests(RelayCase):
         await self.ended_with(Reason.UPSTREAM_RESET)
 
     async def test_the_survivor_goes_on_sending(self) -> None:
-        """It gets FIN and is drained: no reset destroys what it has not read yet."""
-        client, upstream, _ = await self.joined(self.upstreams)
+        """It has got all that there was, and then a reset, however much it has to say."""
+        client, upstream, relay = await self.joined(self.upstreams)
         client.write(b"the last word")
-        await upstream.got(RAW + b"the last word")
+        await until(lambda: relay.session.received == len(RAW + b"the last word"))
         client.reset()
         upstream.write(b"y" * MIB)
-        await upstream.ended()
-        upstream.write(b"y" * MIB)
-        upstream.close()
-        self.assertTrue((await upstream.gone()).check(ConnectionDone))
+        await upstream.got(RAW + b"the last word")
+        self.assertTrue((await upstream.gone()).check(ConnectionLost))
+        self.assertFalse(upstream.eof)
         await self.ended_with(Reason.CLIENT_RESET)
 
 

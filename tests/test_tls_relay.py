@@ -193,18 +193,17 @@ class OrderlyTests(RelayCase):
         upstream.end()
         await client.told()
         await self.pass_time(120)
+        await until(lambda: self.a_moment_passes() and not self.proxy.ledger.live)
         await self.ended_with(Reason.IDLE)
 
     async def test_idle(self) -> None:
-        """In good order, too."""
+        """Nobody has said that it is all."""
         client, upstream, _ = await self.joined()
         await self.pass_time(990)
         self.assertFalse(client.notified or upstream.eof)
         await self.pass_time(20)
-        await client.told()
-        await upstream.ended()
-        client.close()
-        upstream.close()
+        await until(lambda: self.a_moment_passes() and upstream.lost and client.lost)
+        await client.truncated()
         await self.ended_with(Reason.IDLE)
 
 
@@ -251,9 +250,9 @@ class TruncatedTests(RelayCase):
             client, upstream, _ = await self.joined()
             patched = self.patch(side, "dataReceived", explode)
             (client if side is relay_module._ClientEnd else upstream).write(b"boom")
+            await until(lambda: self.a_moment_passes() and not self.proxy.ledger.live)
             await client.truncated()
             await upstream.ended()
-            await until(lambda: not self.proxy.ledger.live)
             patched.restore()
             self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         await self.ended_with(*[Reason.INTERNAL] * 2)

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from whatsproxy.transport import StreamProtocol
+from whatsproxy.transport import StreamProtocol, in_flight
 
 #: Seconds that a parting peer is given to say goodbye too, once the kernel has everything for it.
 LINGER = 5.0
 #: Bytes read and dropped meanwhile; after that the peer may wait.
 DROP_LIMIT = 256 * 1024
+
+
+#: Seconds between two looks at what is in flight, at first and at last.
+_LOOK_FIRST, _LOOK_LAST = 0.01, 1.0
 
 
 class LingeringClose(StreamProtocol):
@@ -110,3 +114,49 @@ class LingeringClose(StreamProtocol):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+
+
+class BreakOff(StreamProtocol):
+    """The last protocol of a connection whose other side has broken off.
+
+    What is on its way still arrives; then a reset tells that it is not the whole. A FIN would make
+    a truncated transfer look complete; a reset at once would destroy what was complete. ``flush``
+    is the time in seconds for that; ``gone`` is called once, when nothing is left.
+    """
+
+    __slots__ = ("_clock", "_dropped", "_due", "_gone", "_pause", "_timer")
+
+    def __init__(self, clock: IReactorTime, gone: Callable[[], None], *, flush: float) -> None:
+        self._clock = clock
+        self._gone = gone
+        self._due = clock.seconds() + flush
+        self._pause = _LOOK_FIRST
+        self._dropped = 0
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Begin to end; read on, to hear of the peer's own end."""
+        self.transport.resumeProducing()
+        self._look()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Drop it, within reason: there is nobody for it."""
+        self._dropped += len(data)
+        if self._dropped > DROP_LIMIT:
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing is left."""
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        self._gone()
+
+    def _look(self) -> None:
+        # Nobody tells when the kernel's queue is empty.
+        self._timer = None
+        if self._clock.seconds() >= self._due or not in_flight(self.transport):
+            self.transport.abortConnection()
+        else:
+            self._timer = self._clock.callLater(self._pause, self._look)
+            self._pause = min(2 * self._pause, _LOOK_LAST)

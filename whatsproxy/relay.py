@@ -1,20 +1,22 @@
 """Two transports joined: what arrives at one end leaves at the other, until both have ended.
 
 An idle relay is two ends, one Relay and nothing else: no timer, no buffer. Idle limits are watched
-for all relays by one :class:`IdleWatch`, which compares byte counts, so that the hot path
-(``dataReceived``) pays for an addition and a write only.
+for all relays by one IdleWatch, so that the hot path (``dataReceived``) pays for an addition and a
+write only.
 """
+
+from functools import partial
 
 from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from whatsproxy.lingering import LINGER, LingeringClose
+from whatsproxy.idle_watch import IdleWatch
+from whatsproxy.lingering import LINGER, BreakOff, LingeringClose
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
-from whatsproxy.tls_transport import is_encrypted
-from whatsproxy.transport import StreamProtocol, hand_over, tune
+from whatsproxy.transport import StreamProtocol, broke_off, hand_over, set_buffer, tune, unsent
 
 _ORDERLY = (Reason.CLIENT_CLOSED, Reason.UPSTREAM_CLOSED)
 
@@ -43,6 +45,9 @@ class _End(StreamProtocol):
 
     def readConnectionLost(self) -> None:
         """The peer has sent all it will; tell the other side."""
+        if broke_off(self.transport):
+            self.transport.abortConnection()  # and so it is lost
+            return
         self.eof = True
         self.relay.half_closed(self)
 
@@ -119,7 +124,7 @@ class Relay:
     def __init__(
         self,
         clock: IReactorTime,
-        watch: "IdleWatch",
+        watch: IdleWatch,
         session: Session,
         idle: float,
         patience: float,
@@ -186,34 +191,49 @@ class Relay:
 
     def lost(self, end: _End, failure: Failure) -> None:
         """One side is gone: let the other one go, with what it has not been sent yet."""
-        other = end.other
         self._ends(_reason_of_loss(end, failure))
-        if other.gone:
+        if end.other.gone:
             self._finish()
-        elif not self._closing and _must_break(end, failure):
-            self._closing = True
-            other.transport.unregisterProducer()
-            other.transport.abortConnection()
         elif not self._closing:
             self._closing = True
-            other.gone = True  # its farewell takes care of it from here
-            other.transport.unregisterProducer()
-            farewell = LingeringClose(
-                self._clock,
-                self._finish,
-                flush=self._patience,
-                linger=other.linger,
-                stalled=self._stalled,
-                peer_ended=other.eof,
-                we_ended=other.ended_ours,
-            )
-            hand_over(other, farewell)
+            whole = end.eof or bool(failure.check(ConnectionDone))
+            self._let_go(end.other, whole=whole)
 
     def expire(self) -> None:
         """End for want of traffic (called by the watch)."""
         if not self._closing:
             self._ends(Reason.IDLE)
-            self._close(LINGER)
+            self._closing = True
+            for end in (self._client, self._upstream):
+                if not end.gone:
+                    self._let_go(end, whole=end.other.eof, patience=LINGER)
+
+    def _let_go(self, end: _End, *, whole: bool, patience: float | None = None) -> None:
+        """Leave an end to its farewell; what it was sent must not look ``whole`` if it is not.
+
+        ``patience`` is the time in seconds for what is still buffered.
+        """
+        gone = partial(self._left, end)
+        flush = self._patience if patience is None else patience
+        end.transport.unregisterProducer()
+        if whole:
+            farewell: StreamProtocol = LingeringClose(
+                self._clock,
+                gone,
+                flush=flush,
+                linger=end.linger,
+                stalled=self._stalled,
+                peer_ended=end.eof,
+                we_ended=end.ended_ours,
+            )
+        else:
+            farewell = BreakOff(self._clock, gone, flush=flush)
+        hand_over(end, farewell)
+
+    def _left(self, end: _End) -> None:
+        end.gone = True
+        if end.other.gone:
+            self._finish()
 
     def abort(self, reason: Reason) -> None:
         """Close both ends at once (the Holder's duty)."""
@@ -221,6 +241,15 @@ class Relay:
         self._closing = True
         for end in (self._client, self._upstream):
             end.transport.abortConnection()  # the one that is gone does not mind
+
+    def held(self) -> int:
+        """Count what waits in either transport (the Holder's duty)."""
+        return unsent(self._client.transport) + unsent(self._upstream.transport)
+
+    def limit(self, size: int) -> None:
+        """Let no more wait than this, each way (the Holder's duty)."""
+        for end in (self._client, self._upstream):
+            set_buffer(end.transport, size)
 
     def drain(self) -> None:
         """Go on: nobody knows where a conversation ends (the Holder's duty)."""
@@ -254,54 +283,3 @@ def _reason_of_loss(end: _End, failure: Failure) -> Reason:
         return end.ended
     # Twisted closes a connection whose protocol raised, with what it raised (and logs it).
     return end.broken if failure.check(ConnectionClosed) else Reason.INTERNAL
-
-
-def _must_break(end: _End, failure: Failure) -> bool:
-    """Whether the loss of an end has to break off the other one.
-
-    TLS tells a truncated stream from an ended one: to end the other side in good order would lie.
-    """
-    if failure.check(ConnectionDone):
-        return False
-    return is_encrypted(end.transport) or is_encrypted(end.other.transport)
-
-
-class IdleWatch:
-    """Ends relays that have been idle for too long; one look at all of them a tick.
-
-    ``tick`` is in seconds: a relay is cut at most two of them late. Nothing is scheduled while
-    there is no relay.
-    """
-
-    def __init__(self, clock: IReactorTime, tick: float) -> None:
-        self._clock = clock
-        self._tick = tick
-        self._relays: set[Relay] = set()
-        self._timer: IDelayedCall | None = None
-
-    def add(self, relay: Relay) -> None:
-        """Watch a relay from now on."""
-        self._relays.add(relay)
-        if self._timer is None:
-            self._timer = self._clock.callLater(self._tick, self._look)
-
-    def discard(self, relay: Relay) -> None:
-        """Watch it no longer."""
-        self._relays.discard(relay)
-        if not self._relays and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = self._clock.callLater(self._tick, self._look)
-        now = self._clock.seconds()
-        idle = []
-        for relay in self._relays:
-            moved = relay.session.received + relay.session.sent
-            if moved != relay.moved:
-                relay.moved = moved
-                relay.quiet_since = now
-            elif now - relay.quiet_since >= relay.idle:
-                idle.append(relay)
-        for relay in idle:
-            relay.expire()

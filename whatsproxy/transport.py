@@ -5,10 +5,14 @@ can take its place by providing just this.
 """
 
 import contextlib
+import fcntl
 import os
 import socket
+import sys
+import termios
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     IAddress,
@@ -22,11 +26,20 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.networks import number_of
+from whatsproxy.proxy_protocol import Ends
+
 # A peer that has vanished is found within six minutes, at a packet each four minutes of silence:
 # often enough for the usual NAT's memory, seldom enough for a phone's battery.
 _KEEPALIVE_IDLE = 240
 _KEEPALIVE_INTERVAL = 30
 _KEEPALIVE_COUNT = 4
+
+
+#: The state of a connection that is no more, in Linux's tcp_info.
+_TCP_CLOSE = 7
+#: Bytes that Twisted reads at a time, and that may wait before a producer is paused.
+AMPLE: int = FileDescriptor.bufferSize
 
 
 class StreamTransport(Protocol):
@@ -134,6 +147,56 @@ def deliver(transport: Any, data: bytes) -> None:
     (transport.wrappedProtocol if wrapped else transport.protocol).dataReceived(data)
 
 
+def unsent(transport: Any) -> int:
+    """Return how many bytes a transport holds that the kernel has not taken yet."""
+    waiting = 0
+    while isinstance(transport, ProtocolWrapper):
+        waiting += sum(map(len, getattr(transport, "_appSendBuffer", ())))
+        transport = transport.transport
+    if isinstance(transport, FileDescriptor):
+        waiting += len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    return waiting
+
+
+def broke_off(transport: Any) -> bool:
+    """Tell whether a peer that seems to have ended its direction has broken off instead.
+
+    Twisted takes an event of epoll without input for a FIN; in the middle of a reset there is one.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    try:
+        error: int = transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except (OSError, AttributeError):
+        return False
+    return error != 0
+
+
+def in_flight(transport: Any) -> int:
+    """Return how many bytes the peer has not acknowledged yet; as far as the system tells, 0."""
+    waiting = unsent(transport)
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    try:
+        handle = transport.getHandle()
+        queued = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
+        if ITCPTransport.providedBy(transport) and hasattr(socket, "TCP_INFO"):
+            # Where the peer has broken off already, what was queued is no longer on its way.
+            state = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            if state[0] == _TCP_CLOSE:
+                return 0
+    except (OSError, ValueError, AttributeError):
+        return waiting
+    return waiting + int.from_bytes(queued, sys.byteorder)
+
+
+def set_buffer(transport: Any, size: int) -> None:
+    """Let a transport read so many bytes at a time, and pause its producer when more wait."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    transport.bufferSize = size
+
+
 def tune(transport: Any, keepalive: bool) -> None:
     """Send small messages at once; ``keepalive`` also probes a silent peer. TCP, or above it."""
     while isinstance(transport, ProtocolWrapper):
@@ -150,6 +213,21 @@ def tune(transport: Any, keepalive: bool) -> None:
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
+
+
+def number_at(address: IAddress) -> int | None:
+    """Return the number of an address (see networks); None for a unix socket's."""
+    host = getattr(address, "host", None)
+    return None if host is None else number_of(host)
+
+
+def ends_of(transport: Any) -> Ends | None:
+    """Return both ends of a client's connection; None where they have no addresses."""
+    peer, host = transport.getPeer(), transport.getHost()
+    client, server = number_at(peer), number_at(host)
+    if client is None or server is None:
+        return None
+    return Ends(client, peer.port, server, host.port)
 
 
 def describe(address: IAddress) -> str:

@@ -12,7 +12,7 @@ from whatsproxy.http1.errors import MessageError
 from whatsproxy.http1.heads import Limits
 from whatsproxy.http1.wire import Wire
 from whatsproxy.reason import Reason
-from whatsproxy.transport import StreamProtocol
+from whatsproxy.transport import StreamProtocol, broke_off
 
 #: Seconds that an origin which is not needed any more may hold a descriptor: no session counts it.
 GOODBYE = 0.2
@@ -133,6 +133,9 @@ class Origin(StreamProtocol):
 
     def readConnectionLost(self) -> None:
         """The origin has said all: that may be the end of a body, or too early."""
+        if broke_off(self.transport):
+            self.transport.abortConnection()  # and so it is lost
+            return
         self._eof = True
         if self.listener is None:
             self.close()
