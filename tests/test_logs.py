@@ -42,21 +42,6 @@ def failing(text: str) -> LogEvent:
     return events[0]
 
 
-class PrivacyTests(SynchronousTestCase):
-    def test_what_twisted_says_of_clients(self) -> None:
-        """Out of descriptors it logs the address of each client that it closes."""
-        lines: list[str] = []
-        observer, writer = observer_of(LoggingSettings())
-        writer._file = type("Lines", (), {"write": lines.append, "flush": lambda _: None})()
-        for level, namespace in (("info", "twisted.internet.tcp"), ("critical", "twisted.x")):
-            logged = event("Closed socket from {address}", address="192.0.2.1")
-            observer(
-                {**logged, "log_namespace": namespace, "log_level": LogLevel.lookupByName(level)}
-            )
-        self.assertEqual(len(lines), 1)
-        self.assertIn("critical", lines[0])
-
-
 class TextTests(SynchronousTestCase):
     def test_line(self) -> None:
         self.assertEqual(

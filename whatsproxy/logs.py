@@ -1,5 +1,6 @@
 """Log lines: text or JSON, one a line whatever a stranger sends, to a stream or a file."""
 
+import contextlib
 import json
 import math
 import re
@@ -11,17 +12,17 @@ from typing import Any, TextIO
 
 from twisted.logger import (
     FilteringLogObserver,
-    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
-    PredicateResult,
     formatEvent,
 )
 from zope.interface import implementer
 
+from whatsproxy.files import why
+from whatsproxy.log_limit import LimitedObserver
 from whatsproxy.settings import LoggingSettings
 
 #: C0, DEL, C1 and the two line separators of Unicode.
@@ -82,9 +83,19 @@ class LineObserver:
         self._output = output
         self._line = line
         self._file = self._open()
+        self._lost = 0
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event (called by twisted.logger)."""
+        """Write one event (called by twisted.logger); tell of those that could not be written."""
+        try:
+            self._write(event)
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                self._write(_about_lost(event, lost))
+        except OSError:
+            self._lost += 1  # a full disk must not end what the event is about
+
+    def _write(self, event: LogEvent) -> None:
         self._file.write(self._line(event))
         self._file.flush()
 
@@ -99,16 +110,28 @@ class LineObserver:
             log.error(
                 "cannot reopen the log {path}: {why}; the old file goes on",
                 path=self._output,
-                why=e.strerror,
+                why=why(e),
             )
         else:
-            old.close()
+            with contextlib.suppress(OSError):  # a full disk, and something that waited for it
+                old.close()
             log.info("log reopened")
 
     def _open(self) -> TextIO:
         if self._output in ("stdout", "stderr"):
             return tolerant(getattr(sys, self._output))
         return open(self._output, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _about_lost(event: LogEvent, lost: int) -> LogEvent:
+    """Return an event, at the time of another one, about those before it."""
+    return {
+        "log_level": LogLevel.error,
+        "log_namespace": __name__,
+        "log_time": event.get("log_time", 0.0),
+        "log_format": "the log could not be written: {lost} lines are late or lost",
+        "lost": lost,
+    }
 
 
 def tolerant(stream: TextIO) -> TextIO:
@@ -118,20 +141,10 @@ def tolerant(stream: TextIO) -> TextIO:
     return stream
 
 
-@implementer(ILogFilterPredicate)
-class _NamesNoClient:
-    """Drops what Twisted says when it is out of descriptors: a line a client, with its address."""
-
-    def __call__(self, event: LogEvent) -> Any:
-        """Judge one event (called by twisted.logger)."""
-        accepting = str(event.get("log_namespace", "")).startswith("twisted.internet.tcp")
-        remark = event.get("log_level") is LogLevel.info
-        return PredicateResult.no if accepting and remark else PredicateResult.maybe
-
-
 def observer_of(settings: LoggingSettings) -> tuple[ILogObserver, LineObserver]:
     """Return the observer to be installed, and the one behind its level filter, to be reopened."""
     writer = LineObserver(settings.output, json_line if settings.format == "json" else text_line)
     level = LogLevel.levelWithName(settings.level)
-    predicates = [_NamesNoClient(), LogLevelFilterPredicate(defaultLogLevel=level)]
-    return FilteringLogObserver(writer, predicates), writer
+    predicates = [LogLevelFilterPredicate(defaultLogLevel=level)]
+    limited = LimitedObserver(writer, settings.rate) if settings.rate else writer
+    return FilteringLogObserver(limited, predicates), writer
