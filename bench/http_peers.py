@@ -62,7 +62,7 @@ class Program:
     def start(self, cpus: set[int], origin: int) -> Iterator[Peer]:
         """Run it until the block ends; it is ready when the origin has answered through it."""
         with tempfile.TemporaryDirectory() as directory:
-            os.chmod(directory, 0o777)  # started by root, squid writes as another user
+            os.chmod(directory, 0o777)  # noqa: S103  # started by root, squid writes as another user
             port = free_port()
             filled = {"host": LOOPBACK, "port": port, "directory": directory}
             Path(directory, "conf").write_text(self.configuration.format(**filled))

@@ -41,6 +41,15 @@ listen whatsapp
 #: HAProxy's connections, and the descriptors that it wants beside two for each of them.
 _MAXCONN, _HAPROXY_RESERVE = 27_500, 200
 
+#: All clients here are one, and more than its limits: they count, and stop nobody. Names lead here.
+_SETTINGS = {
+    "WHATSPROXY_POLICY_ALLOW_NETWORKS": "127.0.0.0/8",
+    "WHATSPROXY_LOGGING_RATE": "0",
+    "WHATSPROXY_CLIENTS_MAX_PER_CLIENT": "1000000",
+    "WHATSPROXY_CLIENTS_RATE_PER_CLIENT": "1000000",
+    "WHATSPROXY_CLIENTS_BURST_PER_CLIENT": "1000000",
+}
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -79,7 +88,7 @@ def whatsproxy(cpus: set[int], options: Sequence[str]) -> Iterator[Peer]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "log")
-        environment = {**kept, "PYTHONPATH": str(ROOT)}
+        environment = {**kept, "PYTHONPATH": str(ROOT), **_SETTINGS}
         with running(command, cpus, path, cwd=directory, environment=environment) as process:
             port = _port_in(path, r"listening on [\d.]+:(\d+) ", process)
             pages = _port_in(path, r"metrics on http://[\d.]+:(\d+)/metrics", process)

@@ -175,7 +175,8 @@ def _decode_boolean(raw: object) -> bool:
 
 def choice(*choices: str) -> Codec:
     """Return the codec of one word out of several."""
-    expects = f"one of {', '.join(choices)}"
+    named = ", ".join(word or '""' for word in choices)
+    expects = f"one of {named}"
 
     def decode(raw: object) -> str:
         if raw not in choices:
@@ -189,25 +190,6 @@ def _decode_output(raw: object) -> str:
     text = text_of(raw)
     if not text or "\0" in text:
         raise ValueError("stdout, stderr or the path of a file is expected")
-    return text
-
-
-def _decode_endpoint(raw: object) -> str:
-    """Check what Twisted does not: that the port of a TCP endpoint is one."""
-    text = text_of(raw)
-    if not text.strip():
-        raise ValueError("an endpoint description such as tcp6:8443 is expected")
-    kind, _, rest = text.partition(":")
-    if kind not in ("tcp", "tcp6", "unix", "systemd"):
-        raise ValueError(f"{kind!r} is no kind of endpoint; there are tcp, tcp6, unix and systemd")
-    if kind in ("tcp", "tcp6"):
-        arguments = rest.split(":")
-        named = [a.removeprefix("port=") for a in arguments if a.startswith("port=")]
-        port = (named or arguments)[0]
-        if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
-            raise ValueError(f"{port!r} is no port from 0 to 65535; {kind}:8443 would be right")
-    if kind == "unix" and not rest:
-        raise ValueError("a path is expected behind unix:")
     return text
 
 
@@ -242,6 +224,8 @@ def _optional(codec: Codec) -> Codec:
 
 
 def _decode_pattern(raw: object) -> str:
+    if raw == "*":
+        return "*"
     try:
         return normalise_pattern(text_of(raw))
     except DestinationError as e:
@@ -292,11 +276,6 @@ BOOLEAN = Codec(
     from_text=lambda text: {"true": True, "false": False}.get(text, text),
 )
 OUTPUT = Codec("stdout, stderr or a path", _decode_output)
-ENDPOINTS = list_of("endpoint descriptions", _decode_endpoint, empty=False)
-ENDPOINT = Codec(
-    "an endpoint description, or nothing",
-    lambda raw: "" if raw == "" else _decode_endpoint(raw),
-)
 ADDRESSES = list_of("host:port", _decode_address, empty=False)
 OPTIONAL_ADDRESS = Codec(
     "host:port, or nothing",

@@ -113,7 +113,7 @@ def _read_file(path: str) -> list[tuple[str, str, object]]:
     except ValueError as e:  # TOMLDecodeError, UnicodeDecodeError, or a number beyond all limits
         raise ConfigError(f"{path}: is no TOML: {e}") from None
     found = []
-    for section, table in document.items():
+    for section, table in _in_full(document).items():
         if section not in SECTIONS:
             raise ConfigError(
                 f"{path}: unknown section [{_name(section)}]; there are {', '.join(SECTIONS)}"
@@ -126,6 +126,20 @@ def _read_file(path: str) -> list[tuple[str, str, object]]:
     return found
 
 
+def _in_full(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document in which [[listener]] is [[server.listener]], for which it is short."""
+    listeners = document.pop("listener", None)
+    server = document.get("server", {})
+    if listeners is None or not isinstance(server, dict):
+        return document
+    in_full = server.get("listener", [])
+    if not isinstance(in_full, list):
+        listeners = in_full  # wrong, and to be told so
+    elif isinstance(listeners, list):
+        listeners = [*in_full, *listeners]
+    return {**document, "server": {**server, "listener": listeners}}
+
+
 def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
     found = []
     for variable, text in sorted(environ.items()):
@@ -134,10 +148,10 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, s
         section, _, name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
         if section not in SECTIONS:
             raise ConfigError(
-                f"{variable}: unknown section; {ENVIRONMENT_PREFIX}<SECTION>_<KEY> is expected, "
-                f"with one of {', '.join(SECTIONS).upper()}"
+                f"{_name(variable)}: unknown section; {ENVIRONMENT_PREFIX}<SECTION>_<KEY> is "
+                f"expected, with one of {', '.join(SECTIONS).upper()}"
             )
-        _insist_known(variable, section, name)
+        _insist_known(_name(variable), section, name)
         found.append((variable, section, name, text))
     return found
 
@@ -145,7 +159,8 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str, s
 def _insist_known(where: str, section: str, name: str) -> None:
     if (section, name) not in KEYS:
         known = ", ".join(key for of, key in KEYS if of == section)
-        raise ConfigError(f"{where}: unknown key [{section}] {_name(name)}; there are {known}")
+        shown = "***" if "@" in name else _name(name)  # a URL with a password, perhaps
+        raise ConfigError(f"{where}: unknown key [{section}] {shown}; there are {known}")
 
 
 def _name(name: str) -> str:

@@ -1,35 +1,46 @@
-"""The factory of client connections: counts them in, and knows which protocol fits which kind."""
+"""The factory of client connections: lets them in, and knows which protocol fits which kind."""
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from whatsproxy.addresses import Addresses
+from whatsproxy.ceiling import Ceiling
+from whatsproxy.clients import Clients
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.destination import Destination
+from whatsproxy.dial import is_own
+from whatsproxy.files import Loadable
 from whatsproxy.http1.fields import Changes, Rules
 from whatsproxy.http1.heads import Limits
+from whatsproxy.idle_watch import IdleWatch
+from whatsproxy.journal import Journal
+from whatsproxy.listen_codecs import Listener
+from whatsproxy.listeners import Door
+from whatsproxy.network_lists import NetworkList
+from whatsproxy.networks import Networks, parse_network
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.connect import HttpTunnel
 from whatsproxy.protocols.http import HttpConnection
+from whatsproxy.protocols.proxy_header import ProxyHeaderReader
 from whatsproxy.protocols.refused import UNRECOGNIZED_NAME, Refused
 from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.protocols.tls import TlsHandshake
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
-from whatsproxy.relay import IdleWatch
 from whatsproxy.resolver import Resolver
-from whatsproxy.route import EachRequest, Refusal, Router, Terminate
+from whatsproxy.route import EVERY_KIND, EachRequest, Refusal, Router, Terminate
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import HttpSettings, Settings
 from whatsproxy.sniff import Kind, Sniffed
 from whatsproxy.tls_client import TlsClient
 from whatsproxy.tls_server import TlsServer
+from whatsproxy.transport import number_at
 from whatsproxy.upstream import Upstream, legs_of
-
-#: Seconds between two log lines about rejected connections.
-REMIND = 60.0
+from whatsproxy.verifier import Verifier
 
 log = Logger()
 
@@ -44,22 +55,46 @@ class ProxyFactory:
         timeouts = settings.timeouts
         self.clock = reactor
         self.settings = settings
-        self.ledger = Ledger(reactor.seconds, log_end)
-        resolver = Resolver(reactor, configured_hosts(settings))
-        legs = legs_of(reactor, resolver, settings.socks5.proxies)
-        self.tls_client = TlsClient(reactor, settings.tls)
-        self.upstream = upstream or Upstream(reactor, legs, timeouts.connect, self.tls_client)
+        self.ledger = Ledger(reactor.seconds, self._ended)
+        self.journal = Journal(settings.logging.clients)
+        self.ceiling = Ceiling(reactor, self.ledger, settings.server.max_buffered)
         self.tls = TlsServer(reactor, settings.tls, settings.server.names)
+        #: What is read from files, at the start and anew.
+        self.loadables: list[Loadable] = [self.tls]
+        self.clients = Clients(
+            self._list("clients.allow", settings.clients.allow),
+            self._list("clients.deny", settings.clients.deny),
+            most=settings.clients.max_per_client,
+            rate=settings.clients.rate_per_client,
+            burst=settings.clients.burst_per_client,
+        )
+        self._trusted = Networks(map(parse_network, settings.server.proxy_trusted))
+        self._door = Door(self, EVERY_KIND)
+        upstreams = configured_upstreams(settings)
+        networks = Networks(map(parse_network, settings.policy.allow_networks))
+        self.addresses = Addresses(
+            networks, is_own, frozenset((place.host, place.port) for place in upstreams)
+        )
+        resolver = Resolver(reactor, configured_hosts(settings))
+        legs = legs_of(reactor, resolver, settings.socks5.proxies, self.addresses.permitted)
+        self.tls_client = TlsClient(reactor, settings.tls)
+        self.upstream = upstream or Upstream(
+            reactor, legs, timeouts.connect, self.tls_client, told_upstreams(settings)
+        )
+        users_file = settings.http.users_file
+        self.verifier = Verifier(reactor, users_file, self.ledger) if users_file else None
+        if self.verifier is not None:
+            self.loadables.append(self.verifier)
         self.draining = False
         self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
-        self._silent_until = 0.0
         self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
         self._terminates = bool(settings.tls.certificate) or settings.tls.auto_generate
         self.router = Router(
             Policy(
                 settings.policy.allow,
                 settings.policy.allow_ports,
-                configured_upstreams(settings),
+                upstreams,
+                networks,
             ),
             settings.upstream.chat,
             settings.upstream.xmpp,
@@ -75,26 +110,68 @@ class ProxyFactory:
         """Nothing is to be put away: connections outlive their listener."""
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
-        """Return a Sniffer, or None (which closes the connection) where there are too many."""
-        if len(self.ledger.live) >= self.settings.server.max_connections:
-            self._reject()
-            return None
-        return Sniffer(self, self.ledger.open())
+        """Let a client in by a door of no rules of its own."""
+        return self.accept(addr, self._door)
 
-    def _reject(self) -> None:
-        self.ledger.reject()
+    def door_of(self, listener: Listener) -> Door:
+        """Return the factory for a listener."""
+        allow = self._list(f"listener.allow ({listener.endpoint})", listener.allow)
+        return Door(self, listener.kinds, proxy_protocol=listener.proxy_protocol, allow=allow)
+
+    def accept(self, address: IAddress, door: Door) -> IProtocol | None:
+        """Return the first protocol of a connection, or None, which closes it."""
+        client = number_at(address)
+        if len(self.ledger.live) >= self.settings.server.max_connections:
+            self._reject(Reason.REJECTED, client)
+            return None
+        if door.proxy_protocol:
+            # A unix socket's mode says whom to trust.
+            if client is not None and client not in self._trusted:
+                self._reject(Reason.PROXY_UNTRUSTED, client)
+                return None
+            session = self._open(door, client)
+            return ProxyHeaderReader(self, session, partial(self._admit, door))
+        refusal = self.clients.admit(client, door.allow, self.clock.seconds())
+        if refusal is not None:
+            self._reject(refusal, client)
+            return None
+        session = self._open(door, client)
+        session.admitted = True
+        return Sniffer(self, session)
+
+    def _open(self, door: Door, client: int | None) -> Session:
+        self.ceiling.watch()
+        return self.ledger.open(door.kinds, client)
+
+    def _admit(self, door: Door, session: Session) -> Reason | None:
+        refusal = self.clients.admit(session.client, door.allow, self.clock.seconds())
+        session.admitted = refusal is None
+        return refusal
+
+    def _reject(self, reason: Reason, client: int | None) -> None:
+        self.ledger.reject(reason)
         now = self.clock.seconds()
-        if now >= self._silent_until:
-            self._silent_until = now + REMIND
-            log.warn(
-                "max_connections = {limit} reached: {rejected} connections rejected so far",
-                limit=self.settings.server.max_connections,
-                rejected=self.ledger.rejected,
-            )
+        self.journal.rejected(reason, client, self.ledger.ends[reason], now)
+
+    def _ended(self, session: Session, reason: Reason, detail: str, seconds: float) -> None:
+        if session.admitted:
+            self.clients.leave(session.client)
+        self.journal.ended(session, reason, detail, seconds)
+        if not self.ledger.live:
+            self.ceiling.rest()
+
+    def _list(self, key: str, sources: tuple[str, ...]) -> NetworkList | None:
+        """Return the list of a key, to be loaded; None where nothing is said."""
+        if not sources:
+            return None
+        networks = NetworkList(key, sources)
+        self.loadables.append(networks)
+        return networks
 
     def protocol_for(self, sniffed: Sniffed, session: Session) -> IProtocol:
         """Return the protocol that serves a connection of this kind, or refuses it."""
-        route = self.router.route(sniffed, inside=session.inner is not None)
+        inside = session.inner is not None
+        route = self.router.route(sniffed, inside=inside, kinds=session.kinds)
         if isinstance(route, Terminate):
             return self.tls.transport_for(route.server_name, TlsHandshake(self, session))
         if isinstance(route, EachRequest):
@@ -125,6 +202,12 @@ def configured_upstreams(settings: Settings) -> tuple[Destination, ...]:
     return (*upstream.chat, *(upstream.xmpp or ()), *(upstream.raw or ()), *web)
 
 
+def told_upstreams(settings: Settings) -> dict[tuple[str, int], str]:
+    """Return the upstreams that are told whose connection it is, and the header's version."""
+    version = settings.upstream.send_proxy
+    return {(place.host, place.port): version for place in settings.upstream.chat if version}
+
+
 def configured_hosts(settings: Settings) -> list[str]:
     """Return the hosts that the operator named: no client's choice of names may delay them."""
     hosts = [destination.host for destination in configured_upstreams(settings)]
@@ -150,27 +233,4 @@ def rules_of(http: HttpSettings) -> Rules:
         http.via.encode(),
         Changes(names(http.remove_request), fields(http.set_request)),
         Changes(names(http.remove_response), fields(http.set_response)),
-    )
-
-
-def protocol_of(session: Session) -> str:
-    """Return what a connection was, for the log: ``tls/http`` where TLS ended here."""
-    if session.kind is None:
-        return "undetected"
-    return session.kind.value + (f"/{session.inner.value}" if session.inner else "")
-
-
-def log_end(session: Session, reason: Reason, detail: str, seconds: float) -> None:
-    """Write the one line that a connection leaves in the log."""
-    log.emit(
-        LogLevel.warn if reason.error else LogLevel.info,
-        "connection ended: {reason} protocol={protocol} to={target} seconds={seconds:.3f}"
-        " received={received} sent={sent}{detail}",
-        reason=reason.value,
-        protocol=protocol_of(session),
-        target=session.target or "-",
-        seconds=seconds,
-        received=session.received,
-        sent=session.sent,
-        detail=f" ({detail})" if detail else "",
     )

@@ -53,6 +53,11 @@ class LedgerCollector(Collector):
         )
         yield _counter("bytes_sent", "Payload bytes sent to clients.", ledger.sent)
         yield _counter("bytes_received", "Payload bytes received from clients.", ledger.received)
+        yield GaugeMetricFamily(
+            PREFIX + "buffered_bytes",
+            "Bytes that wait for slow peers, at the last look; at most a second ago.",
+            value=sum([session.buffered for session in ledger.live]),
+        )
         yield _counter("errors", "Connections that ended by an error.", ledger.errors)
 
         # Not a counter: those must be called _total, and a family may not be called as its sibling.
@@ -75,6 +80,16 @@ class LedgerCollector(Collector):
         yield by_kind
         yield active_by_kind
 
+        yield GaugeMetricFamily(
+            PREFIX + "accept_paused",
+            "1 while accepting waits for descriptors.",
+            value=ledger.accept_paused,
+        )
+        yield _counter(
+            "accept_pauses",
+            "How often accepting had to wait for descriptors.",
+            ledger.accept_pauses,
+        )
         yield _labelled(
             "connections_ended", "Connections ended, by reason.", ["reason"], ledger.ends
         )
@@ -97,7 +112,13 @@ class LedgerCollector(Collector):
             ledger.handshakes,
         )
         yield _labelled(
-            "reloads", "Attempts to read the certificates anew.", ["result"], ledger.reloads
+            "reloads",
+            "Attempts to read files anew, by what is in them.",
+            ["what", "result"],
+            ledger.reloads,
+        )
+        yield _labelled(
+            "logins", "Names and passwords of HTTP requests.", ["result"], ledger.logins
         )
         yield _histogram("sniff_seconds", "From accept to the kind.", ledger.sniff_time)
         yield _histogram(

@@ -35,9 +35,27 @@ class Reason(enum.Enum):
     UNDETECTED = ("undetected", True, "the client sent too little to tell what it speaks")
     CLIENT_RESET = ("client_reset", True, "the client broke off")
     REJECTED = ("rejected", True, "more connections than server.max_connections")
+    CLIENT_DENIED = ("client_denied", True, "clients.allow or clients.deny keeps the client out")
+    CLIENT_CROWD = ("client_crowd", True, "more connections of one client than max_per_client")
+    CLIENT_RATE = ("client_rate", True, "more new connections of one client than rate_per_client")
+    PROXY_UNTRUSTED = ("proxy_untrusted", True, "PROXY protocol: not from server.proxy_trusted")
+    PROXY_HEADER = ("proxy_header", True, "PROXY protocol: no header, or a malformed one")
     REFUSED_NAME = ("refused_name", True, "the policy does not allow that name or port")
+    REFUSED_ADDRESS = (
+        "refused_address",
+        True,
+        "the name leads to an address that policy.allow_networks does not allow",
+    )
     TLS_FAILED = ("tls_failed", True, "TLS: the client's handshake failed, or took too long")
     REFUSED_KIND = ("refused_kind", True, "this kind of connection is turned off (refuse)")
+    LOGIN_MISSING = ("login_missing", False, "HTTP: no name and password were given")
+    LOGIN_FAILED = ("login_failed", True, "HTTP: the name or the password is wrong")
+    LOGIN_IN_CLEAR = (
+        "login_in_clear",
+        True,
+        "HTTP: here a password could be read on its way: neither TLS nor this machine",
+    )
+    LOGIN_BUSY = ("login_busy", True, "HTTP: too many passwords wait to be checked")
     BAD_REQUEST = ("bad_request", True, "HTTP: the request is malformed, or has two meanings")
     REQUEST_TIMEOUT = ("request_timeout", True, "HTTP: the request did not arrive in time")
     HEAD_TOO_LARGE = ("head_too_large", True, "HTTP: the head passes http.max_head or max_fields")
@@ -78,4 +96,5 @@ class Reason(enum.Enum):
     SOCKS_TIMEOUT = ("socks_timeout", True, "the SOCKS server did not answer in time")
 
     # What we did.
+    NO_DESCRIPTORS = ("no_descriptors", True, "the proxy is out of descriptors")
     INTERNAL = ("internal", True, "an error of this program; its traceback is in the log")

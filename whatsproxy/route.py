@@ -1,6 +1,6 @@
 """Where a sniffed connection goes, or why it goes nowhere."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from whatsproxy.destination import Destination, DestinationError, is_address, normalise_host
@@ -8,6 +8,8 @@ from whatsproxy.policy import Patterns, Policy
 from whatsproxy.reason import Reason
 from whatsproxy.sniff import Kind, Sniffed
 
+EVERY_KIND = frozenset(Kind)
+_KNOWN_TO_WEB_SERVERS = frozenset({Kind.TLS, Kind.HTTP, Kind.CONNECT})
 #: The port to which TLS is passed through, whatever port it came in by.
 TLS_PORT = 443
 
@@ -70,9 +72,14 @@ class Router:
         }
 
     def route(
-        self, sniffed: Sniffed, *, inside: bool = False
+        self, sniffed: Sniffed, *, inside: bool = False, kinds: Container[Kind] = EVERY_KIND
     ) -> Route | EachRequest | Terminate | Refusal:
-        """Decide for one connection, or for what was found ``inside`` its TLS."""
+        """Decide for one connection, or for what was found ``inside`` its TLS.
+
+        ``kinds`` are those that its listener takes; whoever comes with another is a stranger.
+        """
+        if sniffed.kind not in kinds:
+            return self._route_stranger(sniffed.kind, inside)
         if sniffed.kind is Kind.TLS:
             return self._route_tls(sniffed, inside)
         if sniffed.origin_form and self.web is not None and not inside:
@@ -83,13 +90,22 @@ class Router:
         """Decide for one request, which names its destination."""
         if self._policy.permits(destination):
             return Route((destination,))
-        what = " (a literal address: only names can be allowed)" if destination.is_address else ""
+        what = " (a literal address: see allow_networks)" if destination.is_address else ""
         return Refusal(
             Reason.REFUSED_NAME, f"the policy of this proxy does not allow {destination}{what}"
         )
 
+    def _route_stranger(self, kind: Kind, inside: bool) -> Route | EachRequest | Refusal:
+        if self.web is not None and not inside and kind in _KNOWN_TO_WEB_SERVERS:
+            return self.web
+        if kind in (Kind.HTTP, Kind.CONNECT):
+            return EachRequest()  # none of which is forwarded
+        return Refusal(Reason.REFUSED_KIND, "not at this listener")
+
     def _route_tls(self, sniffed: Sniffed, inside: bool) -> Route | Terminate | Refusal:
         name = sniffed.hello.server_name if sniffed.hello else None
+        if self._policy.allows_all and name is not None and not inside and self._named_ours(name):
+            return Terminate(name)
         destination = self._policy.permits_name(name, TLS_PORT) if name is not None else None
         if destination is not None:
             return Route((destination,))
@@ -101,6 +117,10 @@ class Router:
             return self.web
         # A stranger's: quoted and escaped.
         return Refusal(Reason.REFUSED_NAME, "no server name" if name is None else repr(name))
+
+    def _named_ours(self, name: str) -> bool:
+        """Whether a name is in a list of our own: that says more than ``*``."""
+        return bool(self._names) and self._is_ours(name)
 
     def _is_ours(self, name: str | None) -> bool:
         if self._names is None:

@@ -1,29 +1,30 @@
 """The service: listeners bound while privileged, readiness, and an orderly end."""
 
-import contextlib
-import socket
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
-    IStreamServerEndpoint,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from whatsproxy.accepting import Acceptor
 from whatsproxy.certificates import CertificateError
 from whatsproxy.codecs import SocksProxy
+from whatsproxy.descriptors import FILES, KEPT
 from whatsproxy.drain import Drain
 from whatsproxy.factory import ProxyFactory
+from whatsproxy.listeners import endpoint_of, listeners_of
 from whatsproxy.metrics import registry_of
-from whatsproxy.settings import ServerSettings, Settings
+from whatsproxy.network_lists import ListError
+from whatsproxy.settings import Settings
 from whatsproxy.transport import describe
 from whatsproxy.upstream import probe
+from whatsproxy.users import UsersError
 from whatsproxy.web import State, operator_site
 
 #: The longest queue of connections not yet accepted; the kernel's somaxconn caps it.
@@ -52,24 +53,25 @@ class ProxyService(Service):
         self._ports: list[IListeningPort] = []
         self._metrics: IListeningPort | None = None
         self._drain: Drain | None = None
+        self._acceptor = Acceptor(reactor, KEPT, lot=16, changed=self._pause)
+        self._metrics_acceptor = Acceptor(reactor, FILES, lot=1)
         self._probing: list[Deferred[None]] = []
 
     def privilegedStartService(self) -> None:
         """Bind every listener, or raise StartupError with none left open."""
         super().privilegedStartService()
+        listeners = listeners_of(self._settings.server)
+        doors = [self.factory.door_of(listener) for listener in listeners]
+        self._load()
         try:
-            self.factory.tls.load()
-            self.factory.tls_client.load()
-        except CertificateError as e:
-            raise StartupError(f"no TLS: {e} ([tls])") from None
-        try:
-            for description in listen_descriptions(self._settings.server):
-                port = self._listen("[server] listen", description, self.factory)
+            for listener, door in zip(listeners, doors, strict=True):
+                port = self._listen("[server] listen", listener.endpoint, door)
                 self._ports.append(port)
+                self._acceptor.watch(port)
                 log.info(
                     "listening on {address} ({description})",
                     address=describe(port.getHost()),
-                    description=description,
+                    description=listener.endpoint,
                 )
             self._listen_for_metrics()
         except StartupError:
@@ -77,6 +79,21 @@ class ProxyService(Service):
             for port in self._ports:
                 port.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]  # all have
             raise
+
+    def _load(self) -> None:
+        """Read all that is in files, or raise StartupError."""
+        try:
+            self.factory.tls_client.load()
+            for loadable in self.factory.loadables:
+                loadable.load()
+        except CertificateError as e:
+            raise StartupError(f"no TLS: {e} ([tls])") from None
+        except UsersError as e:
+            raise StartupError(f"no users: {e} ([http] users_file)") from None
+        except ListError as e:
+            raise StartupError(f"no list of networks: {e}") from None
+        for loadable in self.factory.loadables:
+            loadable.announce()
 
     def startService(self) -> None:
         """Be ready."""
@@ -104,12 +121,18 @@ class ProxyService(Service):
             probing.cancel()
         closing = [self._stop_listening()]
         if self._metrics is not None:
+            self._metrics_acceptor.forget(self._metrics)
             closing.append(maybeDeferred(self._metrics.stopListening))
         if self._drain is None:
             # Nobody drained: then there is nothing left to wait for.
             self._drain = Drain(self._reactor, self.factory.ledger, self._stop_listening)
         self._drain.cut()
         return gatherResults([*closing, self._drain.done])
+
+    def _pause(self, paused: bool) -> None:
+        """Tell of newcomers that have to wait for descriptors, or need not wait any more."""
+        self.state.paused = self.factory.ledger.accept_paused = paused
+        self.factory.ledger.accept_pauses += paused
 
     def _probe(self, proxy: SocksProxy) -> None:
         """Warn of a SOCKS server that would not serve; it may come back, so go on."""
@@ -134,6 +157,7 @@ class ProxyService(Service):
             self._reactor,
         )
         self._metrics = self._listen("[metrics] listen", description, site)
+        self._metrics_acceptor.watch(self._metrics)
         log.info("metrics on http://{address}/metrics", address=describe(self._metrics.getHost()))
 
     def _listen(self, key: str, description: str, factory: IProtocolFactory) -> IListeningPort:
@@ -149,48 +173,14 @@ class ProxyService(Service):
             why = getattr(problem, "strerror", None) or problem
             raise StartupError(f"cannot listen: {why}: {description} ({key})")
         port: IListeningPort = results[0]
+        number = getattr(port.getHost(), "port", None)
+        if number is not None:
+            self.factory.addresses.listeners.add(number)
         return port
 
     def _stop_listening(self) -> "Deferred[Any]":
         self.factory.drain()
         ports, self._ports = self._ports, []
+        for port in ports:
+            self._acceptor.forget(port)
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
-
-
-def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """Return the endpoint of a description, with our backlog unless it names one.
-
-    Raises whatever the kind of endpoint raises for a description that it cannot read.
-    """
-    endpoint: IStreamServerEndpoint
-    kind, _, rest = description.partition(":")
-    if rest and kind in ("tcp", "tcp6", "unix"):
-        # A later backlog= wins over ours. One by position clashes with it; so do other mistakes,
-        # which are then found again.
-        with contextlib.suppress(TypeError):
-            endpoint = serverFromString(reactor, f"{kind}:backlog={BACKLOG}:{rest}")
-            return endpoint
-    endpoint = serverFromString(reactor, description)
-    return endpoint
-
-
-def listen_descriptions(settings: ServerSettings) -> tuple[str, ...]:
-    """Return what to listen on: of the default both families, whatever the system's ways."""
-    if settings.listen != ServerSettings().listen:
-        return settings.listen
-    in_ipv4 = tuple("tcp" + d.removeprefix("tcp6") for d in settings.listen)
-    dual = dual_stack()
-    if dual is None:
-        log.info("no IPv6 here: listening on IPv4 alone")
-        return in_ipv4
-    return settings.listen if dual else settings.listen + in_ipv4
-
-
-def dual_stack() -> bool | None:
-    """Does a socket bound to ``::`` take IPv4 too? None: there is no IPv6 here."""
-    try:
-        with socket.socket(socket.AF_INET6) as s:
-            s.bind(("::", 0))
-            return not s.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    except OSError:
-        return None

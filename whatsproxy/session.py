@@ -13,7 +13,9 @@ from typing import Protocol
 
 import attrs
 
+from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
+from whatsproxy.route import EVERY_KIND
 from whatsproxy.sniff import Kind
 
 #: Seconds; the upper bounds of both histograms, +Inf implied.
@@ -43,6 +45,12 @@ class Holder(Protocol):
     def drain(self) -> None:
         """Finish what is under way and then end; where no end is to be seen, do nothing."""
 
+    def held(self) -> int:
+        """Return how many bytes wait for somebody, here and in the transports."""
+
+    def limit(self, size: int) -> None:
+        """Read so many bytes at a time, and no more while as many wait for somebody."""
+
 
 class Histogram:
     """Counts of times in TIME_BUCKETS, not cumulated, and their sum in seconds."""
@@ -65,11 +73,18 @@ class Session:
 
     ``received`` and ``sent`` are payload bytes from and to the client; ``kind`` is None until the
     sniffer has decided, ``inner`` is what was found inside TLS that ends here; ``target`` is for
-    the log.
+    the log. ``kinds`` are those that its listener takes. ``client`` is the number of the client's
+    address (see networks), None where it has none; ``ends`` is what a load balancer has said;
+    ``admitted``: the client's limits count it.
+    ``buffered`` bytes waited for somebody at the last look, when so many had ``moved``.
     """
 
     ledger: "Ledger"
     started: float
+    kinds: frozenset[Kind] = EVERY_KIND
+    client: int | None = None
+    ends: Ends | None = None
+    admitted: bool = False
     holder: Holder | None = None
     kind: Kind | None = None
     inner: Kind | None = None
@@ -77,6 +92,8 @@ class Session:
     received: int = 0
     sent: int = 0
     closed: bool = False
+    buffered: int = 0
+    moved: int = -1
 
     def detected(self, kind: Kind) -> None:
         """Count the connection by what it is on the wire: once, whatever comes of it."""
@@ -125,8 +142,13 @@ class Ledger:
         #: TLS handshakes of clients by result, version, and whether a ticket resumed them.
         self.handshakes: Counter[tuple[str, str, str]] = Counter()
         self.handshake_time = Histogram()
-        #: Attempts to read the certificates anew, by result.
-        self.reloads = {"ok": 0, "failed": 0}
+        #: Attempts to read something anew, by what it is and the result.
+        self.reloads = Counter({("certificates", "ok"): 0, ("certificates", "failed"): 0})
+        #: Names and passwords of HTTP requests, by what was found of them.
+        self.logins = {"ok": 0, "failed": 0, "busy": 0}
+        #: Whether listeners wait for descriptors, and how often that has begun.
+        self.accept_paused = False
+        self.accept_pauses = 0
         self.sniff_time = Histogram()
         self.connect_time = Histogram()
         #: HTTP requests by method, class of status and who answered.
@@ -135,18 +157,18 @@ class Ledger:
         self._received = 0
         self._sent = 0
 
-    def open(self) -> Session:
+    def open(self, kinds: frozenset[Kind] = EVERY_KIND, client: int | None = None) -> Session:
         """Count an accepted connection and return its session."""
         self.accepted += 1
-        session = Session(self, self._now())
+        session = Session(self, self._now(), kinds, client)
         self.live.add(session)
         return session
 
-    def reject(self) -> None:
+    def reject(self, reason: Reason) -> None:
         """Count a connection that was closed at accept."""
         self.accepted += 1
         self.rejected += 1
-        self._count_end(Reason.REJECTED)
+        self._count_end(reason)
 
     def detected(self, session: Session) -> None:
         """Count the session's kind (called by the session)."""

@@ -11,8 +11,6 @@ from whatsproxy.codecs import (
     ADDRESSES,
     ALLOW,
     BOOLEAN,
-    ENDPOINT,
-    ENDPOINTS,
     OPTIONAL_ADDRESS,
     OPTIONAL_ADDRESSES,
     OUTPUT,
@@ -26,6 +24,14 @@ from whatsproxy.codecs import (
 )
 from whatsproxy.destination import Destination
 from whatsproxy.field_codecs import FIELD_NAMES, FIELDS, PSEUDONYM
+from whatsproxy.listen_codecs import (
+    DOORS,
+    ENDPOINT,
+    LISTENERS,
+    NETWORK_SOURCES,
+    NETWORKS,
+    Listener,
+)
 from whatsproxy.tls_codecs import (
     CERTIFICATES,
     CIPHERS,
@@ -49,9 +55,23 @@ class ServerSettings:
 
     listen: tuple[str, ...] = _key(
         ("tcp6:8443",),
-        ENDPOINTS,
+        DOORS,
         "Where clients connect: Twisted server endpoint descriptions (tcp: tcp6: unix: systemd:). "
-        "tcp6:PORT takes IPv4 too. The default becomes tcp:8443 where there is no IPv6.",
+        "tcp6:PORT takes IPv4 too. The default becomes tcp:8443 where there is no IPv6, and is "
+        "nothing where there is a [[listener]]. With haproxy: in front, connections begin with a "
+        "PROXY protocol header.",
+    )
+    listener: tuple[Listener, ...] = _key(
+        (),
+        LISTENERS,
+        "Further ones with rules of their own, also written [[listener]]: endpoint; kinds, those "
+        "that are served there (http connect tls xmpp whatsapp raw; all); proxy_protocol (false); "
+        "allow, the networks of its clients (all).",
+    )
+    proxy_trusted: tuple[str, ...] = _key(
+        (),
+        NETWORKS,
+        "Networks of the load balancers whose PROXY protocol headers are believed.",
     )
     max_connections: int = _key(
         27500,
@@ -59,11 +79,41 @@ class ServerSettings:
         "Clients at a time; more are closed at once. The default is lowered, with a warning, "
         "where the descriptor limit (ulimit -n) is too small; another value must fit.",
     )
+    max_buffered: int = _key(
+        256 << 20,
+        integer(1 << 20, 1 << 50),
+        "Bytes that may wait in memory for slow readers, in all. Beyond them each connection has "
+        "to get rid of what it has before more is read for it.",
+    )
     names: tuple[str, ...] = _key(
         (),
         SERVER_NAMES,
         "Our own names, exact or *.x: TLS to them ends here. Empty: TLS to any name that is not "
         "allowed does. With names, TLS to others goes to upstream.web, or is refused.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Who may come, and how much of it: by address, in IPv6 by /64."""
+
+    allow: tuple[str, ...] = _key(
+        (),
+        NETWORK_SOURCES,
+        "Networks of the clients that may come, or file:PATH, a file with one a line that is read "
+        "anew when it changes. Empty: everybody.",
+    )
+    deny: tuple[str, ...] = _key(
+        (), NETWORK_SOURCES, "Those that may not, even if they are allowed above."
+    )
+    max_per_client: int = _key(
+        1000, integer(0, 10_000_000), "Connections of one client at a time. 0: no limit."
+    )
+    rate_per_client: int = _key(
+        100, integer(0, 1_000_000), "New connections of one client a second. 0: no limit."
+    )
+    burst_per_client: int = _key(
+        1000, integer(1, 10_000_000), "So many at once before the rate counts."
     )
 
 
@@ -148,6 +198,12 @@ class UpstreamSettings:
         "names that are not ours, are answered by this web server: host:port. Empty: by a plain "
         "page, and by an alert.",
     )
+    send_proxy: str = _key(
+        "",
+        choice("", "v1", "v2"),
+        "Tell the chat upstream each client's address, by a PROXY protocol header of this version. "
+        "Empty: no. Not together with SOCKS5 proxies.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -176,9 +232,16 @@ class PolicySettings:
             "wa.me",
         ),
         ALLOW,
-        "Names; *.x covers the names below x, not x itself.",
+        "Names; *.x covers the names below x, not x itself. * covers all, which needs a rule about "
+        "clients ([clients] allow), or listeners on loopback only.",
     )
     allow_ports: tuple[int, ...] = _key((80, 443, 5222), PORTS, "Ports of those names.")
+    allow_networks: tuple[str, ...] = _key(
+        (),
+        NETWORKS,
+        "Networks that names may lead to although they are not public, such as 10.0.0.0/8, and in "
+        "which literal addresses may be named.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,6 +269,18 @@ class HttpSettings:
         (), FIELDS, "Fields put into each answer of an upstream, likewise."
     )
     remove_response: tuple[str, ...] = _key((), FIELD_NAMES, "Fields taken out of each answer.")
+    users_file: str = _key(
+        "",
+        PATH,
+        "Who may use the proxy: NAME:HASH, one a line, as htpasswd -B writes it; read anew when it "
+        "changes. Empty: nobody is asked for a name and a password.",
+    )
+    users_in_clear: bool = _key(
+        False,
+        BOOLEAN,
+        "Take passwords on connections that are neither in TLS nor from this machine, too: whoever "
+        "is on the way can read them.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -219,10 +294,21 @@ class MetricsSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """What is written down. Never a client's address, never a password."""
+    """What is written down. Never a password, and no client's address unless asked for."""
 
     level: str = _key("info", choice("debug", "info", "warn", "error"), "The least level logged.")
     format: str = _key("text", choice("text", "json"), "text or json, a line an event.")
+    clients: str = _key(
+        "none",
+        choice("none", "network", "full"),
+        "What is told of a client's address: nothing, its network (/24, /48), or all of it.",
+    )
+    rate: int = _key(
+        50,
+        integer(0, 1_000_000),
+        "Lines a second of one kind (of one reason, that is); what is beyond is counted in one "
+        "line. 0: no limit.",
+    )
     output: str = _key(
         "stdout",
         OUTPUT,
@@ -236,6 +322,7 @@ class Settings:
     """All settings; the attributes are the sections of the file."""
 
     server: ServerSettings = ServerSettings()
+    clients: ClientSettings = ClientSettings()
     tls: TlsSettings = TlsSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     upstream: UpstreamSettings = UpstreamSettings()

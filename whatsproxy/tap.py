@@ -12,14 +12,19 @@ from twisted.application.service import Application, MultiService
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
+from twisted.python.util import gidFromString, uidFromString
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # its public home
 
+from whatsproxy.checks import check
 from whatsproxy.config import FILE_VARIABLE, ConfigError, Loaded, absolute_output, load
 from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
+from whatsproxy.listen_codecs import at_paths, listener_at
+from whatsproxy.listeners import endpoint_of
 from whatsproxy.logs import LineObserver, observer_of, tolerant
+from whatsproxy.privileges import Inheritance, owner_to_be
 from whatsproxy.reference import effective
 from whatsproxy.reload import Reloader
-from whatsproxy.service import ProxyService, StartupError, endpoint_of
+from whatsproxy.service import ProxyService, StartupError
 from whatsproxy.settings import ServerSettings, Settings, TlsSettings
 from whatsproxy.signals import SignalService
 
@@ -102,9 +107,16 @@ def settle(loaded: Loaded) -> Settled:
     from twisted.internet import reactor  # noqa: TID251  # twistd has installed it by now
 
     settings = loaded.settings
+    if settings.server.listener and ("server", "listen") not in loaded.origins:
+        # Who has said where to listen does not want the default beside it.
+        server = dataclasses.replace(settings.server, listen=())
+        settings = dataclasses.replace(settings, server=server)
+        loaded = dataclasses.replace(loaded, settings=settings)
+    check(loaded)
     warnings = []
     for section, name, descriptions in (
-        ("server", "listen", settings.server.listen),
+        ("server", "listen", [listener_at(d).endpoint for d in settings.server.listen]),
+        ("server", "listener", [listener.endpoint for listener in settings.server.listener]),
         ("metrics", "listen", [settings.metrics.listen] if settings.metrics.listen else []),
     ):
         for description in descriptions:
@@ -128,26 +140,39 @@ def settle(loaded: Loaded) -> Settled:
     try:
         output = absolute_output(settings.logging.output)
         tls = absolute_paths(settings.tls)
+        users_file = absolute(settings.http.users_file)
+        clients = dataclasses.replace(
+            settings.clients,
+            allow=at_paths(settings.clients.allow, os.path.abspath),
+            deny=at_paths(settings.clients.deny, os.path.abspath),
+        )
+        listener = tuple(
+            dataclasses.replace(each, allow=at_paths(each.allow, os.path.abspath))
+            for each in settings.server.listener
+        )
     except OSError as e:
         problem = f"the working directory is gone ({e.strerror}): name an absolute path"
         raise loaded.error("logging", "output", problem) from None
     return Settled(
         dataclasses.replace(
             settings,
-            server=dataclasses.replace(settings.server, max_connections=fitting),
+            server=dataclasses.replace(settings.server, max_connections=fitting, listener=listener),
+            clients=clients,
             logging=dataclasses.replace(settings.logging, output=output),
             tls=tls,
+            http=dataclasses.replace(settings.http, users_file=users_file),
         ),
         warnings,
     )
 
 
+def absolute(path: str) -> str:
+    """Return a path that leads to the same file after a change of directory."""
+    return os.path.abspath(path) if path else ""
+
+
 def absolute_paths(tls: TlsSettings) -> TlsSettings:
     """Return settings whose files are found after a change of directory, too."""
-
-    def absolute(path: str) -> str:
-        return os.path.abspath(path) if path else ""
-
     return dataclasses.replace(
         tls,
         cache_dir=absolute(tls.cache_dir),
@@ -204,11 +229,14 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     service = WholeService(observer)
     proxy = ProxyService(reactor, settled.settings)
     reopen = writer.reopen if writer is not None else None
-    reloader = Reloader(reactor, proxy.factory.tls, proxy.factory.ledger)
+    reloader = Reloader(reactor, proxy.factory.loadables, proxy.factory.ledger)
     signals = SignalService(reactor, proxy, reloader.reload, reopen)
     signals.setServiceParent(service)  # first: see there
     proxy.setServiceParent(service)
     reloader.setServiceParent(service)
+    owner = owner_to_be(twistd)
+    if owner is not None:
+        Inheritance(proxy.factory.tls, owner).setServiceParent(service)
     return service
 
 
@@ -263,6 +291,11 @@ def _twistd_options(arguments: list[str]) -> Mapping[str, Any]:
         given = getopt.getopt(arguments, options.shortOpt, options.longOpt)[0]
     except getopt.GetoptError:
         return {"nodaemon": True}  # not twistd, but something that runs the .tac by itself
-    names = {f"--{long}": long for long in ("logger", "logfile", "syslog", "nodaemon")}
+    longs = ("logger", "logfile", "syslog", "nodaemon", "uid", "gid")
+    names = {f"--{long}": long for long in longs} | {"-u": "uid", "-g": "gid"}
     names |= {"-l": "logfile", "-n": "nodaemon", "-b": "nodaemon", "--debug": "nodaemon"}
-    return {names[option]: value or True for option, value in given if option in names}
+    said: dict[str, Any] = {names[o]: value or True for o, value in given if o in names}
+    for name, number_of in (("uid", uidFromString), ("gid", gidFromString)):
+        if name in said:
+            said[name] = number_of(said[name])
+    return said

@@ -185,8 +185,10 @@ class _Attempt(StreamProtocol):
     ) -> "Deferred[IProtocol]":
         self._clock, self._seconds = clock, seconds
         self._deadline = clock.seconds() + seconds
-        self._connecting = endpoint.connect(SingleProtocolFactory(StreamProtocol()))
-        self._connecting.addCallbacks(self._reached, self._unreached)
+        connecting = endpoint.connect(SingleProtocolFactory(StreamProtocol()))
+        self._connecting = connecting
+        connecting.addCallbacks(self._reached, self._unreached)
+        connecting.addErrback(self._unreached)  # or by an error of ours
         return self._result
 
     def handshakeCompleted(self) -> None:
@@ -221,7 +223,11 @@ class _Attempt(StreamProtocol):
         self._timer = self._clock.callLater(max(left, 0), self._late)
         transport = _ClientTransport(self._client.factory, self)
         transport.destination = self._destination
-        hand_over(below, transport)
+        try:
+            hand_over(below, transport)
+        except Exception:
+            below.transport.abortConnection()  # nobody else knows it yet
+            raise
 
     def _unreached(self, failure: Failure) -> None:
         self._connecting = None

@@ -6,6 +6,7 @@ configured there is no direct leg unless it is listed, so nothing is resolved or
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -15,13 +16,21 @@ from twisted.internet.error import (
     NoRouteError,
     TCPTimedOutError,
 )
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from whatsproxy import socks5
+from whatsproxy.addresses import ForbiddenAddressError
 from whatsproxy.codecs import Direct, Hop, SocksProxy
+from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
-from whatsproxy.dial import DialTimeoutError, DirectEndpoint
+from whatsproxy.dial import DialTimeoutError, DirectEndpoint, Judge, everywhere
+from whatsproxy.proxy_protocol import Ends, proxy_header
 from whatsproxy.reason import Reason
 from whatsproxy.resolver import ResolutionError, Resolver
 from whatsproxy.tls_client import TlsClient, TlsFailedError, TlsTimeoutError, UntrustedError
@@ -33,6 +42,7 @@ Leg = Callable[[Destination, float], IStreamClientEndpoint]
 
 #: First match wins; what is not listed is an error of this program.
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
+    (NoDescriptorsError, Reason.NO_DESCRIPTORS),
     (socks5.ProxyUnreachable, Reason.SOCKS_UNREACHABLE),
     (socks5.NotSOCKS5, Reason.SOCKS_NOT_SOCKS),
     (socks5.ConnectionLostEarly, Reason.SOCKS_LOST),
@@ -46,6 +56,7 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (DialTimeoutError, Reason.UPSTREAM_TIMEOUT),
     (TCPTimedOutError, Reason.UPSTREAM_TIMEOUT),
     (ResolutionError, Reason.UPSTREAM_UNRESOLVED),
+    (ForbiddenAddressError, Reason.REFUSED_ADDRESS),
     (ConnectionRefusedError, Reason.UPSTREAM_REFUSED),
     (NoRouteError, Reason.UPSTREAM_UNREACHABLE),
     (ConnectError, Reason.UPSTREAM_FAILED),
@@ -58,9 +69,11 @@ def reason_of(error: BaseException) -> Reason:
     return next((r for kind, r in _REASONS if isinstance(error, kind)), Reason.INTERNAL)
 
 
-def direct_leg(reactor: Any, resolver: Resolver) -> Leg:
+def direct_leg(reactor: Any, resolver: Resolver, judge: Judge = everywhere) -> Leg:
     """Resolve and dial here."""
-    return lambda destination, seconds: DirectEndpoint(reactor, resolver, destination, seconds)
+    return lambda destination, seconds: DirectEndpoint(
+        reactor, resolver, destination, seconds, judge
+    )
 
 
 def socks5_leg(reactor: Any, resolver: Resolver, proxy: SocksProxy) -> Leg:
@@ -76,10 +89,12 @@ def socks5_leg(reactor: Any, resolver: Resolver, proxy: SocksProxy) -> Leg:
     )
 
 
-def legs_of(reactor: Any, resolver: Resolver, proxies: Sequence[Hop]) -> list[Leg]:
+def legs_of(
+    reactor: Any, resolver: Resolver, proxies: Sequence[Hop], judge: Judge = everywhere
+) -> list[Leg]:
     """Return the legs of ``socks5.proxies``; none listed means directly."""
     return [
-        direct_leg(reactor, resolver)
+        direct_leg(reactor, resolver, judge)
         if isinstance(proxy, Direct)
         else socks5_leg(reactor, resolver, proxy)
         for proxy in proxies or (Direct(),)
@@ -103,7 +118,8 @@ def _methods_of(proxy: SocksProxy) -> Mapping[str, Sequence[str | bytes]]:
 class Upstream:
     """Connects, trying each destination by each leg. ``timeout`` is in seconds, for all of it.
 
-    ``tls`` is for destinations that speak TLS.
+    ``tls`` is for destinations that speak TLS. ``told`` are the places that are told whose
+    connection it is, whatever the client speaks, and the version of the PROXY protocol for it.
     """
 
     def __init__(
@@ -112,20 +128,30 @@ class Upstream:
         legs: Iterable[Leg],
         timeout: float,
         tls: TlsClient | None = None,
+        told: Mapping[tuple[str, int], str] = MappingProxyType({}),
     ) -> None:
+        self._told = told
         self._clock = clock
         self._tls = tls
         self._legs = list(legs)
         self._timeout = timeout
 
-    def connect(self, destinations: Iterable[Destination]) -> "Deferred[Arrival]":
+    def connect(
+        self, destinations: Iterable[Destination], whose: Callable[[], Ends | None] = lambda: None
+    ) -> "Deferred[Arrival]":
         """Return a Deferred of the protocol that holds the new transport, to be handed over.
 
+        ``whose`` returns the client's ends, for those places that are told.
         It fails with the error of the last attempt, of which :func:`reason_of` makes a reason.
         Cancelling it leaves nothing open.
         """
         attempts = list(product(destinations, self._legs))
-        return _Attempts(self._clock, attempts, self._timeout, self._tls).start()
+
+        def introduce(destination: Destination) -> bytes:
+            version = self._told.get((destination.host, destination.port))
+            return proxy_header(version, whose()) if version else b""
+
+        return _Attempts(self._clock, attempts, self._timeout, self._tls, introduce).start()
 
 
 class Arrival(StreamProtocol):
@@ -137,6 +163,24 @@ class Arrival(StreamProtocol):
         self.destination = destination
 
 
+@implementer(IStreamClientEndpoint)
+class _Introduced:
+    """An endpoint whose connections begin with some bytes of ours, before any TLS."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, preamble: bytes) -> None:
+        self._endpoint = endpoint
+        self._preamble = preamble
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
+        """Connect, and send them."""
+        connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
+        return connecting.addCallback(self._introduce)
+
+    def _introduce(self, protocol: Any) -> Any:
+        protocol.transport.write(self._preamble)
+        return protocol
+
+
 class _Attempts:
     """Attempts in a row; each gets an equal share of what time is left."""
 
@@ -146,9 +190,11 @@ class _Attempts:
         attempts: list[tuple[Destination, Leg]],
         timeout: float,
         tls: TlsClient | None,
+        introduce: Callable[[Destination], bytes],
     ) -> None:
         self._clock = clock
         self._tls = tls
+        self._introduce = introduce
         self._attempts = attempts
         self._deadline = clock.seconds() + timeout
         self._result: Deferred[Arrival] = Deferred(self._cancelled)
@@ -171,6 +217,9 @@ class _Attempts:
 
     def _endpoint(self, leg: Leg, destination: Destination, share: float) -> IStreamClientEndpoint:
         endpoint = leg(destination, share)
+        preamble = self._introduce(destination)
+        if preamble:
+            endpoint = _Introduced(endpoint, preamble)
         if not destination.tls:
             return endpoint
         assert self._tls is not None, "whoever names TLS destinations gives the means"

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 import h11
 
+from whatsproxy.http1.credentials import CHALLENGE
 from whatsproxy.reason import Reason
 
 _DOWN = "Its operator can find the reason in the log."
@@ -17,6 +18,14 @@ ANSWERS: dict[Reason, tuple[int, str]] = {
         403,
         "Its operator can allow it: [policy] allow for names, allow_ports for ports.",
     ),
+    Reason.REFUSED_ADDRESS: (403, "Its operator can allow it: [policy] allow_networks."),
+    Reason.LOGIN_IN_CLEAR: (
+        403,
+        "Use this proxy as an HTTPS proxy (https://). Its operator could take passwords all the "
+        "same: [http] users_in_clear.",
+    ),
+    Reason.LOGIN_MISSING: (407, "Give the name and password that its operator has given you."),
+    Reason.LOGIN_FAILED: (407, "Its operator can give you another one: [http] users_file."),
     Reason.REQUEST_TIMEOUT: (408, "Its operator can allow more time: [timeouts] http_head, idle."),
     Reason.BODY_TOO_LARGE: (413, _LIMITS),
     Reason.HEAD_TOO_LARGE: (431, _LIMITS),
@@ -39,7 +48,9 @@ ANSWERS: dict[Reason, tuple[int, str]] = {
     Reason.SOCKS_LOST: (502, _WAY_OUT),
     Reason.SOCKS_AUTH: (502, _WAY_OUT),
     Reason.SOCKS_REFUSED: (502, "The SOCKS server behind this proxy could not, or would not."),
+    Reason.LOGIN_BUSY: (503, "Try again soon."),
     Reason.DRAINING: (503, "It is being stopped, or started anew; try again soon."),
+    Reason.NO_DESCRIPTORS: (503, "Try again soon. Its operator can raise the limit, ulimit -n."),
     Reason.UPSTREAM_TIMEOUT: (504, "Its operator can allow more time: [timeouts] connect."),
     Reason.UPSTREAM_SILENT: (504, "Its operator can allow more time: [timeouts] http_answer."),
     Reason.SOCKS_TIMEOUT: (504, _WAY_OUT),
@@ -58,9 +69,10 @@ Answer = tuple[h11.Response, bytes]
 def answer_to(reason: Reason, detail: str, *, close: bool) -> Answer:
     """Return the answer for a request that failed, with what happened and what would help."""
     status, remedy = ANSWERS[reason]
-    happened = (detail or reason.text).rstrip(".")
+    happened = (detail or reason.text.removeprefix("HTTP: ")).rstrip(".")
     text = f"{happened[:1].upper()}{happened[1:]}.\n{remedy}\n"
-    return _plain(status, text.encode("utf-8", "backslashreplace"), close=close)
+    more = (CHALLENGE,) if status == 407 else ()
+    return _plain(status, text.encode("utf-8", "backslashreplace"), *more, close=close)
 
 
 def page_for(method: bytes, path: bytes, *, close: bool) -> Answer:

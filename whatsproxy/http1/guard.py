@@ -75,10 +75,11 @@ class Guard:
         if not self._responses and not self._skipped and data.startswith(b"\r\n"):
             self._skipped = True
             del data[:2]
-        size = find_head(data, self._looked)
-        if (len(data) if isinstance(size, NeedMore) else size) > self._limits.head:
-            raise HeadTooLargeError(f"the head is larger than {self._limits.head} bytes")
+        limit = self._limits.head
+        size = find_head(data, self._looked, limit)
         if isinstance(size, NeedMore):
+            if len(data) > limit:
+                raise HeadTooLargeError(f"the head is larger than {limit} bytes")
             self._looked = len(data)
             return b""
         self._looked = 0
@@ -157,10 +158,11 @@ class Guard:
         if data.startswith(b"\r\n"):
             self._end()
             return _cut(data, 2)
-        size = find_head(data, self._looked)
-        if (len(data) if isinstance(size, NeedMore) else size) > self._limits.head:
-            raise HeadTooLargeError(f"the trailer section is larger than {self._limits.head} bytes")
+        limit = self._limits.head
+        size = find_head(data, self._looked, limit)
         if isinstance(size, NeedMore):
+            if len(data) > limit:
+                raise HeadTooLargeError(f"the trailer section is larger than {limit} bytes")
             self._looked = len(data)
             return b""
         section = _cut(data, size)

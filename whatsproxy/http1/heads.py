@@ -64,15 +64,16 @@ _DISGUISED = frozenset(name.replace(b"-", b"_") for name in FRAMING if b"-" in n
 _NO_TRAILERS = _DECISIVE | {b"upgrade", b"te", b"trailer", b"expect"}
 
 
-def find_head(data: bytes | bytearray, looked: int = 0) -> int | NeedMore:
+def find_head(data: bytes | bytearray, looked: int = 0, limit: int = 1 << 30) -> int | NeedMore:
     """Return the size of the head at the beginning of ``data``, its blank line included.
 
-    ``looked`` bytes were looked at before, and need not be again. Raises BadMessageError as soon as
-    a line ends by anything but CRLF (RFC 9112 2.2).
+    ``looked`` bytes were looked at before, and need not be again; no more than ``limit`` are, so
+    that what stands behind them changes nothing. Raises BadMessageError as soon as a line ends by
+    anything but CRLF (RFC 9112 2.2).
     """
     start = max(0, looked - 3)
-    blank = data.find(b"\r\n\r\n", start)
-    stop = len(data) if blank < 0 else blank + 4
+    blank = data.find(b"\r\n\r\n", start, limit)
+    stop = min(len(data), limit) if blank < 0 else blank + 4
     if _BARE.search(data, start, stop):
         raise BadMessageError("a line ends with a bare CR or LF")
     return NeedMore(len(data) + 1) if blank < 0 else stop

@@ -1,20 +1,26 @@
 """What the protocols of client connections share, and what they may ask of the service."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 
+from whatsproxy.ceiling import Ceiling
+from whatsproxy.idle_watch import IdleWatch
 from whatsproxy.lingering import DROP_LIMIT, LINGER, LingeringClose
+from whatsproxy.protocols.deadline import Deadline
+from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
-from whatsproxy.relay import IdleWatch, Relay
+from whatsproxy.relay import Relay
 from whatsproxy.route import Router
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import Settings
 from whatsproxy.sniff import Kind, Sniffed
 from whatsproxy.tls_server import TlsServer
-from whatsproxy.transport import StreamProtocol, hand_over
+from whatsproxy.transport import StreamProtocol, ends_of, hand_over, set_buffer, unsent
 from whatsproxy.upstream import Upstream
+from whatsproxy.verifier import Verifier
 
 #: Connections whose silence is normal: they get timeouts.chat_idle, and keepalive probes.
 CHATS = frozenset({Kind.WHATSAPP, Kind.XMPP})
@@ -31,7 +37,10 @@ class Proxy(Protocol):
     router: Router
     upstream: Upstream
     idle_watch: IdleWatch
+    ceiling: Ceiling
     tls: TlsServer
+    #: Knows the users of the HTTP proxy; None where everybody may use it.
+    verifier: Verifier | None
     #: The service is stopping: nothing new is to begin.
     draining: bool
 
@@ -50,9 +59,22 @@ class ClientProtocol(StreamProtocol):
         #: Why the connection ends, once that is known.
         self.reason: Reason | None = None
 
+    def deadline(self, call: Callable[[], None]) -> Deadline:
+        """Return a time limit; an error in ``call`` ends the connection, and nothing else."""
+
+        def guarded() -> None:
+            try:
+                call()
+            except Exception:
+                log.failure("ending what took too long failed unexpectedly")
+                (self.session.holder or self).abort(Reason.INTERNAL)
+
+        return Deadline(self.proxy.clock, guarded)
+
     def connectionMade(self) -> None:
         """Become the session's holder."""
         self.session.holder = self
+        self.proxy.ceiling.apply_to(self)
 
     def abort(self, reason: Reason) -> None:
         """Give the transport up at once (the Holder's duty)."""
@@ -61,6 +83,18 @@ class ClientProtocol(StreamProtocol):
 
     def drain(self) -> None:
         """Go on: what has begun may end (the Holder's duty)."""
+
+    def ends(self) -> Ends | None:
+        """Return both ends of the client's connection, for an upstream that is told."""
+        return self.session.ends or ends_of(self.transport)
+
+    def held(self) -> int:
+        """Count what waits (the Holder's duty)."""
+        return unsent(self.transport)
+
+    def limit(self, size: int) -> None:
+        """Let no more wait than this (the Holder's duty)."""
+        set_buffer(self.transport, size)
 
     def part(
         self,
@@ -102,6 +136,7 @@ class ClientProtocol(StreamProtocol):
         relay = Relay(self.proxy.clock, self.proxy.idle_watch, session, idle, timeouts.idle)
         try:
             relay.start(self, upstream, early, client_ended=ended, keepalive=chat)
+            self.proxy.ceiling.apply_to(relay)
         except Exception:
             log.failure("joining client and upstream failed unexpectedly")
             holder = session.holder or self  # the relay, if it came so far

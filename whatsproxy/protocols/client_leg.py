@@ -1,5 +1,6 @@
 """The client's leg of HTTP: requests are read off it one by one, each in its time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -14,13 +15,12 @@ from whatsproxy.http1.heads import Limits
 from whatsproxy.http1.wire import Wire
 from whatsproxy.lingering import DROP_LIMIT, LINGER
 from whatsproxy.protocols.base import ClientProtocol, Proxy
-from whatsproxy.protocols.exchange import Exchange
 from whatsproxy.protocols.origin import EVENTS_A_TURN, Origin
-from whatsproxy.protocols.waiting import Patience, Waiting, waiting_for
+from whatsproxy.protocols.waiting import Patience, Serving, Waiting, waiting_for
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.tls_transport import is_encrypted
-from whatsproxy.transport import tune
+from whatsproxy.transport import set_buffer, tune, unsent
 
 #: Bytes of further requests that are kept while one is being served; beyond them the client waits.
 PIPELINE_LIMIT = 64 * 1024
@@ -45,6 +45,7 @@ class ClientLeg(ClientProtocol):
     __slots__ = (
         "_full",
         "_later",
+        "_most",
         "_parted",
         "_patience",
         "_pumping",
@@ -60,13 +61,14 @@ class ClientLeg(ClientProtocol):
         super().__init__(proxy, session)
         self.limits = limits
         self.wire = Wire(h11.SERVER, limits)
-        self.exchange: Exchange | None = None
+        self.exchange: Serving | None = None
         self.kept: Origin | None = None
         #: The client has sent all it will.
         self.ended = False
         self._patience = Patience(proxy.clock, proxy.settings, self._expired)
         self._later: IDelayedCall | None = None
         self._full = False
+        self._most = max(PIPELINE_LIMIT, limits.head)
         self._parted = False
         self._pumping = False
         self._reading = True
@@ -151,16 +153,42 @@ class ClientLeg(ClientProtocol):
         if self.exchange is None and not self.wire.buffered and not self._parted:
             self.depart(Reason.DRAINING)
 
+    def held(self) -> int:
+        """Count requests and answers that wait, too."""
+        origin = self._origin()
+        of_origin = 0 if origin is None else origin.wire.buffered + unsent(origin.transport)
+        return self.wire.buffered + of_origin + super().held()
+
+    def limit(self, size: int) -> None:
+        """Keep no more of requests than this; a longer head waits for better times."""
+        super().limit(size)
+        origin = self._origin()
+        if origin is not None:
+            set_buffer(origin.transport, size)
+        # Usually a head must fit, whatever its limit.
+        self._most = size if size < PIPELINE_LIMIT else max(PIPELINE_LIMIT, self.limits.head)
+        if not self._parted:
+            self._regulate()
+
+    def _origin(self) -> Origin | None:
+        return self.kept if self.exchange is None else self.exchange.origin
+
     # -- Requests
 
-    def pump(self) -> None:
-        """Serve what has arrived, as far as that can be done now; the rest in the next turn."""
+    def pump(self, first: Callable[[], None] | None = None) -> None:
+        """Serve what has arrived, as far as that can be done now; the rest in the next turn.
+
+        ``first`` goes on with a request that had to wait; it may do what ``begin`` may.
+        """
         if self._pumping:
             return  # whoever called for it is called by it
-        if self._later is None:
+        if self._later is None or first is not None:
             self._pumping = True
             try:
-                self._serve()
+                if first is not None:
+                    first()
+                if self._later is None:
+                    self._serve()
             except MessageError as e:
                 self.refuse(e)
             except Exception:
@@ -208,8 +236,7 @@ class ClientLeg(ClientProtocol):
         if self.ended:
             return
         blocked = self.exchange is not None and self.exchange.full
-        # A head must fit, whatever its limit.
-        reading = not blocked and self.wire.buffered <= max(PIPELINE_LIMIT, self.limits.head)
+        reading = not blocked and self.wire.buffered <= self._most
         if reading is not self._reading:
             self._reading = reading
             if reading:

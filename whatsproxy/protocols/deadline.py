@@ -28,6 +28,11 @@ class Deadline:
         elif self._timer.getTime() > self._due:
             self._timer.reset(seconds)
 
+    def hasten(self, seconds: float) -> None:
+        """Let it be in so many seconds at the latest, if there is one."""
+        if self._due is not None and self._due > self._clock.seconds() + seconds:
+            self.set(seconds)
+
     def clear(self) -> None:
         """Let there be none for now."""
         self._due = None
@@ -40,6 +45,11 @@ class Deadline:
             timer.cancel()
 
     def _look(self) -> None:
+        """Look whether the time has come; where it has, hear the sockets out before the verdict.
+
+        A process that was stopped (SIGSTOP, a frozen machine) finds its timers due before it has
+        seen what came in time.
+        """
         self._timer = None
         if self._due is None:
             return
@@ -47,5 +57,11 @@ class Deadline:
         if left > 0:
             self._timer = self._clock.callLater(left, self._look)
         else:
-            self._due = None
+            self._timer = self._clock.callLater(0, self._decide)
+
+    def _decide(self) -> None:
+        if self._due is None or self._due > self._clock.seconds():
+            self._look()
+        else:
+            self._timer = self._due = None
             self._call()

@@ -9,12 +9,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.ceiling import SCARCE
 from whatsproxy.http1.heads import Limits
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.origin import Origin
+from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
 from whatsproxy.route import Route
-from whatsproxy.transport import hand_over, tune
+from whatsproxy.transport import hand_over, set_buffer, tune
 from whatsproxy.upstream import Arrival, reason_of
 
 #: Methods that may be sent a second time when a kept connection turns out to be dead: safe ones
@@ -29,6 +31,9 @@ class Asker(Protocol):
 
     proxy: Proxy
     limits: Limits
+
+    def ends(self) -> Ends | None:
+        """Return both ends of the client's connection."""
 
     def pump(self) -> None:
         """Go on with the request: the upstream is there, or full, or not full any more."""
@@ -68,7 +73,6 @@ class Exchange:
         "_connecting",
         "_has_body",
         "_later",
-        "_origin",
         "_repeatable",
         "_request",
         "_route",
@@ -76,6 +80,7 @@ class Exchange:
         "answered",
         "complete",
         "full",
+        "origin",
     )
 
     def __init__(self, asker: Asker, request: h11.Request, route: Route, *, has_body: bool) -> None:
@@ -86,7 +91,7 @@ class Exchange:
         self._repeatable = False
         self._started = 0.0
         self._later: IDelayedCall | None = None
-        self._origin: Origin | None = None
+        self.origin: Origin | None = None
         self._connecting: Deferred[Arrival] | None = None
         self.complete = False
         self.answered = False
@@ -95,7 +100,7 @@ class Exchange:
     @property
     def begun(self) -> bool:
         """Whether the request is on its way; otherwise the upstream is being reached."""
-        return self._origin is not None and self._later is None
+        return self.origin is not None and self._later is None
 
     @property
     def ready(self) -> bool:
@@ -107,7 +112,7 @@ class Exchange:
         if kept is not None and self._may_use(kept):
             # In the next turn: what the origin has sent meanwhile, unasked, is seen before, and
             # cannot be taken for the answer.
-            self._origin = kept
+            self.origin = kept
             self._later = self._asker.proxy.clock.callLater(0, self._begin_kept, kept)
             return
         if kept is not None:
@@ -116,7 +121,7 @@ class Exchange:
 
     def _begin_kept(self, kept: Origin) -> None:
         self._later = None
-        self._origin = None
+        self.origin = None
         try:
             if kept.usable:
                 self._repeatable = True
@@ -130,10 +135,10 @@ class Exchange:
 
     def send(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Send a piece of the request's body, or its end; ``ready`` must hold."""
-        assert self._origin is not None
+        assert self.origin is not None
         if type(event) is h11.EndOfMessage:
             self.complete = True
-        self._origin.send(event)
+        self.origin.send(event)
 
     def abandon(self) -> None:
         """Want no answer any more."""
@@ -143,20 +148,20 @@ class Exchange:
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
-        origin, self._origin = self._origin, None
+        origin, self.origin = self.origin, None
         if origin is not None:
             origin.transport.unregisterProducer()
             origin.abort()
 
     def pause_answer(self) -> None:
         """Read no more of the answer: the client's buffer is full."""
-        if self._origin is not None:
-            self._origin.pause()
+        if self.origin is not None:
+            self.origin.pause()
 
     def resume_answer(self) -> None:
         """Read on."""
-        if self._origin is not None:
-            self._origin.resume()
+        if self.origin is not None:
+            self.origin.resume()
 
     def pauseProducing(self) -> None:
         """The origin's buffer is full."""
@@ -181,11 +186,11 @@ class Exchange:
             self.answered = True
             self._asker.keep_time(moved=True)
         elif kind is h11.EndOfMessage:
-            origin, self._origin = self._origin, None
+            origin, self.origin = self.origin, None
             assert origin is not None
             self._asker.take_end(event, origin.rest())
         elif event.status_code == 101:
-            origin, self._origin = self._origin, None
+            origin, self.origin = self.origin, None
             assert origin is not None
             self._asker.take_switch(event, origin, origin.leave())
         else:
@@ -193,7 +198,7 @@ class Exchange:
 
     def failed(self, reason: Reason, detail: str) -> None:
         """Hear that the origin is gone (the origin's Listener): once more, or tell the client."""
-        origin, self._origin = self._origin, None
+        origin, self.origin = self.origin, None
         if self._repeatable and origin is not None and not origin.answering:
             self._repeatable = False
             self.complete = False
@@ -214,7 +219,7 @@ class Exchange:
     def _connect(self) -> None:
         proxy = self._asker.proxy
         self._started = proxy.clock.seconds()
-        connecting = proxy.upstream.connect(self._route.destinations)
+        connecting = proxy.upstream.connect(self._route.destinations, self._asker.ends)
         self._connecting = connecting
         connecting.addCallbacks(self._reached, self._unreached)
         connecting.addErrback(self._broken)
@@ -227,13 +232,15 @@ class Exchange:
             tune(arrival.transport, keepalive=False)
             origin = Origin(proxy.clock, arrival.destination, self._asker.limits)
             hand_over(arrival, origin)
+            if proxy.ceiling.scarce:
+                set_buffer(origin.transport, SCARCE)
         except Exception:
             arrival.transport.abortConnection()  # nobody else knows it yet
             raise
         self._begin(origin)
 
     def _begin(self, origin: Origin) -> None:
-        self._origin = origin
+        self.origin = origin
         origin.listener = self
         origin.transport.registerProducer(self, True)
         origin.send(self._request)

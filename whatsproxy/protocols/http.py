@@ -5,6 +5,7 @@ from typing import Any
 
 import h11
 
+from whatsproxy.destination import Destination
 from whatsproxy.http1.answers import options_answer, page_for
 from whatsproxy.http1.errors import NotCarriedError
 from whatsproxy.http1.fields import (
@@ -20,7 +21,7 @@ from whatsproxy.http1.fields import (
 )
 from whatsproxy.http1.heads import HOST, Limits
 from whatsproxy.http1.target import Target, check_host, parse_absolute, parse_authority, parse_host
-from whatsproxy.protocols.answering import AnsweringLeg
+from whatsproxy.protocols.admission import AdmittingLeg
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.connect import ConnectTunnel, HttpTunnel
 from whatsproxy.protocols.exchange import Exchange
@@ -28,10 +29,11 @@ from whatsproxy.protocols.origin import Origin
 from whatsproxy.reason import Reason
 from whatsproxy.route import Refusal, Route
 from whatsproxy.session import AnsweredBy, Session
+from whatsproxy.sniff import Kind
 from whatsproxy.transport import hand_over
 
 
-class HttpConnection(AnsweringLeg):
+class HttpConnection(AdmittingLeg):
     """Decides about each request; passes on what an exchange has to say (it is its Asker)."""
 
     __slots__ = ("_answer_hop", "_request_hop", "_rules")
@@ -50,6 +52,8 @@ class HttpConnection(AnsweringLeg):
         self.method = request.method
         if self.proxy.draining:
             self.give_error(Reason.DRAINING)
+        elif not self._is_served(request.method):
+            self._answer_stranger(request)
         elif request.method == b"CONNECT":
             self._tunnel(request)
         elif request.target.startswith(b"/") or request.target == b"*":
@@ -59,17 +63,37 @@ class HttpConnection(AnsweringLeg):
 
     def go_ahead(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Pass a piece of the request's body on to the exchange, or its end."""
-        assert self.exchange is not None
+        assert isinstance(self.exchange, Exchange)
         if isinstance(event, h11.EndOfMessage):
             trailers = trailers_of(event, self._request_hop, self._rules.for_requests)
             event = h11.EndOfMessage(headers=trailers)
         self.exchange.send(event)
         self.keep_time(moved=True)
 
+    def _is_served(self, method: bytes) -> bool:
+        """Whether this listener takes such requests (a connection may bring both kinds)."""
+        return (Kind.CONNECT if method == b"CONNECT" else Kind.HTTP) in self.session.kinds
+
+    def _answer_stranger(self, request: h11.Request) -> None:
+        """Answer as a web server would that is no proxy."""
+        web = self.proxy.router.web
+        if web is not None:
+            self._leave_to(HttpTunnel, web, self.wire.raw_head)
+        else:
+            path = request.target
+            if not path.startswith(b"/"):
+                path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+            # What the client has sent for a tunnel must not be taken for a request.
+            close = request.method == b"CONNECT"
+            self.give(partial(page_for, request.method, path), close=close)
+
     def _tunnel(self, request: h11.Request) -> None:
         destination = parse_authority(request.target)
         check_host(_hosts(request), destination, destination.port)
         self.session.target = str(destination)
+        self.admit(request, partial(self._tunnel_to, destination))
+
+    def _tunnel_to(self, destination: Destination) -> None:
         route = self.proxy.router.route_to(destination)
         if isinstance(route, Refusal):
             # What the client has sent for the tunnel must not be taken for a request.
@@ -101,6 +125,9 @@ class HttpConnection(AnsweringLeg):
         if request.method == b"TRACE":
             raise NotCarriedError("TRACE is not carried")
         self.session.target = str(target.destination)
+        self.admit(request, partial(self._forward_to, request, target))
+
+    def _forward_to(self, request: h11.Request, target: Target) -> None:
         route = self.proxy.router.route_to(target.destination)
         if isinstance(route, Refusal):
             self.give_error(route.reason, route.detail)
@@ -111,8 +138,8 @@ class HttpConnection(AnsweringLeg):
             self._request_hop = nominated(request)
             kept, self.kept = self.kept, None
             has_body = self.wire.framing != 0
-            self.exchange = Exchange(self, outgoing, route, has_body=has_body)
-            self.exchange.start(kept)
+            self.exchange = exchange = Exchange(self, outgoing, route, has_body=has_body)
+            exchange.start(kept)
 
     def _leave_to(self, tunnel: type[HttpTunnel], route: Route, head: bytes = b"") -> None:
         """Leave the client to a tunnel, which begins with this and what has arrived behind it."""

@@ -1,6 +1,6 @@
 """The first protocol of every connection: buffer, decide, hand over, be gone."""
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.error import ConnectionClosed
 from twisted.python.failure import Failure
 
 from whatsproxy.incremental import NeedMore
@@ -21,18 +21,18 @@ class Sniffer(ClientProtocol):
     The same outside of TLS and, once more, inside.
     """
 
-    __slots__ = ("_buffer", "_timer", "_wanted")
+    __slots__ = ("_buffer", "_deadline", "_wanted")
 
     def __init__(self, proxy: Proxy, session: Session) -> None:
         super().__init__(proxy, session)
         self._buffer = b""
         self._wanted = 1
-        self._timer: IDelayedCall | None = None
+        self._deadline = self.deadline(self._give_up)
 
     def connectionMade(self) -> None:
         """Start the clock."""
         super().connectionMade()
-        self._timer = self.proxy.clock.callLater(self.proxy.settings.timeouts.sniff, self._give_up)
+        self._deadline.set(self.proxy.settings.timeouts.sniff)
 
     def dataReceived(self, data: bytes) -> None:
         """Decide, if this is enough."""
@@ -45,7 +45,7 @@ class Sniffer(ClientProtocol):
             if self._wanted > SNIFF_LIMIT:
                 self._give_up()
             return
-        self._cancel_timer()
+        self._deadline.stop()
         if self.session.kind is None:
             self.session.detected(sniffed.kind)
         else:
@@ -58,30 +58,28 @@ class Sniffer(ClientProtocol):
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
-        self._cancel_timer()
-        self.session.close(self.reason or self._verdict())
+        self._deadline.stop()
+        why = self._verdict() if reason.check(ConnectionClosed) else Reason.INTERNAL
+        self.session.close(self.reason or why)
 
     def abort(self, reason: Reason) -> None:
         """Decide nothing more, and let the client go at once."""
-        self._cancel_timer()
+        self._deadline.stop()
         super().abort(reason)
 
     def drain(self) -> None:
         """Give a client that has said nothing yet GRACE seconds: its words may be on their way."""
-        if not self._buffer and self._timer is not None:
-            grace = min(GRACE, self.proxy.settings.timeouts.sniff)
-            if self._timer.getTime() > self.proxy.clock.seconds() + grace:
-                self._timer.reset(grace)
+        if not self._buffer:
+            self._deadline.hasten(GRACE)
+
+    def held(self) -> int:
+        """Count what is looked at, too, which has a limit of its own."""
+        return len(self._buffer) + super().held()
 
     def _give_up(self, *, peer_ended: bool = False) -> None:
-        self._cancel_timer()
+        self._deadline.stop()
         refused = Refused(self.proxy, self.session, self._verdict(), peer_ended=peer_ended)
         hand_over(self, refused)
 
     def _verdict(self) -> Reason:
         return Reason.UNDETECTED if self._buffer else Reason.NO_DATA
-
-    def _cancel_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()

@@ -9,7 +9,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from whatsproxy.protocols.base import ClientProtocol, Proxy
-from whatsproxy.protocols.deadline import Deadline
 from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
@@ -25,7 +24,7 @@ class TlsHandshake(ClientProtocol):
 
     def __init__(self, proxy: Proxy, session: Session) -> None:
         super().__init__(proxy, session)
-        self._deadline = Deadline(proxy.clock, self._expired)
+        self._deadline = self.deadline(self._expired)
         self._started = proxy.clock.seconds()
         self._late = False
 

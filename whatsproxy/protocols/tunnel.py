@@ -3,7 +3,7 @@
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,7 +27,16 @@ class Tunnel(ClientProtocol):
     ``early`` is what the client has sent that is counted already; ``ended`` says that it is all.
     """
 
-    __slots__ = ("_connecting", "_early", "_ended", "_gone", "_route", "_started")
+    __slots__ = (
+        "_connecting",
+        "_early",
+        "_ended",
+        "_gone",
+        "_limit",
+        "_reading",
+        "_route",
+        "_started",
+    )
 
     def __init__(
         self,
@@ -43,6 +52,8 @@ class Tunnel(ClientProtocol):
         self._early = early
         self._ended = ended
         self._gone = False
+        self._limit = EARLY_LIMIT
+        self._reading = True
         self._started = proxy.clock.seconds()
         self._connecting: Deferred[Arrival] | None = None
 
@@ -50,7 +61,7 @@ class Tunnel(ClientProtocol):
         """Reach for the upstream."""
         super().connectionMade()
         self.session.target = str(self._route.destinations[0])
-        connecting = self.proxy.upstream.connect(self._route.destinations)
+        connecting = self.proxy.upstream.connect(self._route.destinations, self.ends)
         self._connecting = connecting
         connecting.addCallbacks(self._reached, self._unreached)
         connecting.addErrback(self._broken)
@@ -59,8 +70,7 @@ class Tunnel(ClientProtocol):
         """Keep what comes before the upstream is there."""
         self.session.received += len(data)
         self._early += data
-        if len(self._early) > EARLY_LIMIT:
-            self.transport.pauseProducing()
+        self._regulate()
 
     def readConnectionLost(self) -> None:
         """The client has said all; what it said still goes out."""
@@ -75,6 +85,25 @@ class Tunnel(ClientProtocol):
         elif waiting:
             self.session.close(reason)
 
+    def held(self) -> int:
+        """Count what waits for the upstream, too."""
+        return len(self._early) + super().held()
+
+    def limit(self, size: int) -> None:
+        """Keep no more than this for the upstream, either."""
+        super().limit(size)
+        self._limit = min(size, EARLY_LIMIT)
+        self._regulate()
+
+    def _regulate(self) -> None:
+        reading = len(self._early) <= self._limit
+        if reading is not self._reading and not (self._ended or self._gone):
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone before the upstream was there."""
         if reason.check(ConnectionDone) and self._early and self._connecting is not None:
@@ -82,7 +111,11 @@ class Tunnel(ClientProtocol):
             self._gone = True
             return
         self._stop_connecting()
-        why = Reason.CLIENT_CLOSED if reason.check(ConnectionDone) else Reason.CLIENT_RESET
+        if reason.check(ConnectionDone):
+            why = Reason.CLIENT_CLOSED
+        else:
+            # Twisted closes a connection whose protocol raised, with what it raised (and logs it).
+            why = Reason.CLIENT_RESET if reason.check(ConnectionClosed) else Reason.INTERNAL
         self.session.close(self.reason or why, "no upstream reached yet")
 
     def _stop_connecting(self) -> None:
