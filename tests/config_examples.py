@@ -1,6 +1,12 @@
 """For every key of the configuration: what is good, what is bad, and what the error has to say."""
 
-from tests.config_examples_tls import TLS_BAD, TLS_BAD_TEXT, TLS_EXAMPLES
+from tests.config_examples_clients import (
+    CLIENT_BAD,
+    CLIENT_BAD_TEXT,
+    CLIENT_EXAMPLES,
+    ENDPOINT_BAD,
+)
+from tests.config_examples_tls import PATHS_BAD, TLS_BAD, TLS_BAD_TEXT, TLS_EXAMPLES
 from tests.config_tables import Example, Name, plain
 from whatsproxy.codecs import Direct, SocksProxy
 from whatsproxy.destination import Destination as D
@@ -9,11 +15,11 @@ EXAMPLES: dict[Name, Example] = {
     ("server", "listen"): Example(
         'listen = ["tcp:1"]',
         "tcp:port=2:interface=127.0.0.1, unix:/run/x",
-        ["systemd:domain=INET:index=0"],
+        ["systemd:domain=INET:index=0", "haproxy:tcp:2"],
         (
             ("tcp:1",),
             ("tcp:port=2:interface=127.0.0.1", "unix:/run/x"),
-            ("systemd:domain=INET:index=0",),
+            ("systemd:domain=INET:index=0", "haproxy:tcp:2"),
         ),
     ),
     ("server", "max_connections"): plain("max_connections", 1, 10_000_000, 3),
@@ -24,6 +30,7 @@ EXAMPLES: dict[Name, Example] = {
         (("proxy.example", "*.xn--fa-hia.de"), ("a.b", "*.c.d"), ("x.y",)),
     ),
     **TLS_EXAMPLES,
+    **CLIENT_EXAMPLES,
     ("timeouts", "sniff"): plain("sniff", 0.5, 2.5, 604_800),
     ("timeouts", "connect"): plain("connect", 1, 2, 3.5),
     ("timeouts", "idle"): plain("idle", 1, 2, 3),
@@ -72,7 +79,10 @@ EXAMPLES: dict[Name, Example] = {
         ),
     ),
     ("policy", "allow"): Example(
-        'allow = ["*.Faß.de"]', "A.b,*.c.d.", [], (("*.xn--fa-hia.de",), ("a.b", "*.c.d"), ())
+        'allow = ["*.Faß.de", "*"]',
+        "A.b,*.c.d.",
+        [],
+        (("*.xn--fa-hia.de", "*"), ("a.b", "*.c.d"), ()),
     ),
     ("policy", "allow_ports"): Example(
         "allow_ports = [1, 65535]", "443, 5222", [], ((1, 65535), (443, 5222), ())
@@ -106,17 +116,13 @@ EXAMPLES: dict[Name, Example] = {
         ("X-Powered-By",),
         (("Server",),) * 2 + (("X-Powered-By",),),
     ),
+    ("http", "users_file"): plain("users_file", "/etc/users", "a b", "users,1"),
+    ("http", "users_in_clear"): Example("users_in_clear = true", "true", True, (True,) * 3),
     ("metrics", "listen"): plain("listen", "unix:/run/m", "tcp6:9", ""),
     ("logging", "level"): plain("level", "debug", "error", "warn"),
     ("logging", "format"): Example('format = "json"', "json", "json", ("json",) * 3),
     ("logging", "output"): plain("output", "stderr", "/var/log/x", "a file"),
 }
-_ENDPOINT: list[tuple[object, str]] = [
-    ("", "endpoint"),
-    (5, "string"),
-    ("tcp:65536", "65535"),
-    ("tcp:x", "65535"),
-]
 _SECONDS: list[tuple[object, str]] = [
     *[(raw, "seconds.*604800") for raw in ("5", True, [5], {}, -1, -0.001, 604_801)],
     *[(raw, "seconds.*604800") for raw in (float("inf"), float("nan"), 1e300)],
@@ -150,9 +156,10 @@ _FIELDS: list[tuple[object, str]] = [
 BAD: dict[Name, list[tuple[object, str]]] = {
     ("server", "listen"): [
         ("tcp:1", "list.*endpoint"),
-        ([], "endpoint"),
         (5, "list"),
-        *(([raw], right) for raw, right in _ENDPOINT),
+        *(([raw], right) for raw, right in ENDPOINT_BAD),
+        *(([f"haproxy:{raw}"], right) for raw, right in ENDPOINT_BAD if raw != 5),
+        (["haproxy:haproxy:tcp:1"], "'haproxy' is no kind of endpoint"),
         (["tcp:1", "tcp6:"], "tcp6:8443"),
     ],
     ("server", "max_connections"): [
@@ -166,6 +173,7 @@ BAD: dict[Name, list[tuple[object, str]]] = {
         ([5], "string"),
     ],
     **TLS_BAD,
+    **CLIENT_BAD,
     **{("timeouts", n): [*_SECONDS, (0, "more than 0")] for n in ("sniff", "connect", "idle")},
     **{
         key: [*_SECONDS, (0, "more than 0")]
@@ -198,8 +206,7 @@ BAD: dict[Name, list[tuple[object, str]]] = {
     ],
     ("policy", "allow"): [
         ("a.b", "list.*names"),
-        (["*"], "name the domains"),
-        *(([raw], "whatsapp.net or") for raw in ("", "a b", "127.0.0.1", "*.*.a", "a.b:1")),
+        *(([raw], "whatsapp.net or") for raw in ("", "a b", "127.0.0.1", "*.*.a", "a.b:1", "**")),
         ([5], "string"),
     ],
     ("policy", "allow_ports"): [
@@ -225,7 +232,13 @@ BAD: dict[Name, list[tuple[object, str]]] = {
     ("http", "set_response"): _FIELDS,
     ("http", "remove_request"): _FIELD_NAMES,
     ("http", "remove_response"): _FIELD_NAMES,
-    ("metrics", "listen"): [*((" ", right) for _, right in _ENDPOINT[:1]), *_ENDPOINT[1:]],
+    ("http", "users_file"): PATHS_BAD,
+    ("http", "users_in_clear"): TLS_BAD["tls", "auto_generate"],
+    ("metrics", "listen"): [
+        *((" ", right) for _, right in ENDPOINT_BAD[:1]),
+        *ENDPOINT_BAD[1:],
+        ("haproxy:tcp:1", "no kind of endpoint"),
+    ],
     ("logging", "level"): [(raw, right.format("debug")) for raw, right in _CHOICE],
     ("logging", "format"): [(raw, right.format("text, json")) for raw, right in _CHOICE],
     ("logging", "output"): [
@@ -235,12 +248,13 @@ BAD: dict[Name, list[tuple[object, str]]] = {
 }
 #: What is wrong as the text of an environment variable.
 BAD_TEXT: dict[Name, list[tuple[str, str]]] = {
-    ("server", "listen"): [("", "endpoint"), ("tcp:1,tcp:" + "9" * 5000, "no port from 0 to")],
+    ("server", "listen"): [("udp:1", "no kind"), ("tcp:1,tcp:" + "9" * 5000, "no port from 0 to")],
     ("server", "max_connections"): [
         (text, "integer from 1") for text in ("many", "", "0", "1.5", "9" * 5000, "0x10")
     ],
     ("server", "names"): [("a.b,*", "name the domains"), ("a_b c", "proxy.example or")],
     **TLS_BAD_TEXT,
+    **CLIENT_BAD_TEXT,
     **{
         ("timeouts", name): [(text, "seconds") for text in ("", "5 minutes", "nan", "inf", "-1")]
         for name in (
@@ -253,7 +267,7 @@ BAD_TEXT: dict[Name, list[tuple[str, str]]] = {
     ("upstream", "raw"): [("a.b:http", "1 to 65535"), ("[::1]", "host:port")],
     ("upstream", "web"): [("a.b", "host:port|would be"), ("refuse", "would be"), (" ", "would be")],
     ("socks5", "proxies"): [("127.0.0.1:1080", "socks5://"), ("direct,none", "socks5://")],
-    ("policy", "allow"): [("a.b,*", "name the domains"), ("a_b c", "whatsapp.net or")],
+    ("policy", "allow"): [("a.b,**", "whatsapp.net or"), ("a_b c", "whatsapp.net or")],
     ("policy", "allow_ports"): [(text, "1 to 65535") for text in ("80,http", "0x50", "0", "1.0")],
     ("http", "keepalive"): [(text, "seconds") for text in ("", "0", "1 minute", "nan")],
     **{
@@ -275,6 +289,8 @@ BAD_TEXT: dict[Name, list[tuple[str, str]]] = {
         ("http", name): [("X=y", "name of a field"), ("Cookie,Host", "item 2: Host"), ("TE", "not")]
         for name in ("remove_request", "remove_response")
     },
+    ("http", "users_file"): TLS_BAD_TEXT["tls", "cache_dir"],
+    ("http", "users_in_clear"): TLS_BAD_TEXT["tls", "auto_generate"],
     ("metrics", "listen"): [("tcp:metrics", "65535"), ("tcp6:65536", "65535"), (" ", "endpoint")],
     ("logging", "level"): [("Info", "debug, info, warn, error"), ("", "debug")],
     ("logging", "format"): [("JSON", "text, json")],

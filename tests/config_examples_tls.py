@@ -44,7 +44,7 @@ TLS_EXAMPLES: dict[Name, Example] = {
         ),
     ),
 }
-_PATHS: list[tuple[object, str]] = [
+PATHS_BAD: list[tuple[object, str]] = [
     *[(raw, "string") for raw in (5, True, ["/x"], {})],
     ("a\0b", "a path is expected"),
 ]
@@ -68,7 +68,7 @@ TLS_BAD: dict[Name, list[tuple[object, str]]] = {
         # Each has figures of its own, by the name of its file.
         ([_CERTIFICATE, _CERTIFICATE | {"key_file": "c"}], "twice"),
     ],
-    ("tls", "cache_dir"): _PATHS,
+    ("tls", "cache_dir"): PATHS_BAD,
     ("tls", "dns_names"): [*_DNS_NAMES, (["*"], "host name")],
     ("tls", "ip_addresses"): [
         *((raw, "list.*addresses") for raw in ("::1", 5, {}, True)),
@@ -88,7 +88,7 @@ TLS_BAD: dict[Name, list[tuple[object, str]]] = {
         *((raw, "OpenSSL's words") for raw in ("ECDHE AESGCM", "a,b", "é", "a\n", "'")),
         *((raw, "string") for raw in (5, True, ["ECDHE"], {})),
     ],
-    ("tls", "upstream_ca_file"): _PATHS,
+    ("tls", "upstream_ca_file"): PATHS_BAD,
     ("tls", "upstream_pins"): [
         *((raw, '"host" = ') for raw in ("a.b=x", 5, True, ["a.b"])),
         *(({raw: [_PIN]}, "host name|IPv6 address") for raw in ("", "a b", "*.a.b", "a.b:1")),

@@ -200,6 +200,9 @@ class TurningClock(Clock):
             return reactor.callLater(0, *arguments, **more)
         return super().callLater(when, *arguments, **more)
 
+    def callFromThread(self, *arguments: Any) -> None:
+        reactor.callFromThread(*arguments)
+
 
 class HttpCase(LoopbackCase):
     """A proxy whose timers are the test's, and origins that it may reach.
@@ -219,7 +222,10 @@ class HttpCase(LoopbackCase):
         for listener in self._listeners:
             for peer in listener.peers:
                 if getattr(peer.transport, "protocol", None) is peer:
-                    await until(lambda p=peer: p.eof or p.lost, "an origin was not let go")
+                    await until(
+                        lambda p=peer: self.a_moment_passes() and (p.eof or p.lost),
+                        "an origin was not let go",
+                    )
         if self.factory is not None:
             await until(lambda: not self._closing(), "an origin's connection is still closing")
         await super().tearDown()

@@ -104,6 +104,13 @@ class Peer(Protocol):
         return self.lost
 
 
+class UnixPeer(Peer):
+    """One end of a connection over a unix socket."""
+
+    def connectionMade(self) -> None:
+        """Set no option of TCP's."""
+
+
 class Listener(Factory):
     """Keeps the peers that it has accepted."""
 

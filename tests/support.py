@@ -1,18 +1,20 @@
 """What the tests share: a proxy in this process, its settings, and peers that come and go."""
 
 import dataclasses
+import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.peers import LOOPBACK, Listener, Peer, reactor, until
+from tests.peers import LOOPBACK, Listener, Peer, UnixPeer, reactor, until
 from whatsproxy.codecs import Direct, SocksProxy
 from whatsproxy.destination import Destination
 from whatsproxy.factory import ProxyFactory
@@ -26,6 +28,8 @@ from whatsproxy.upstream import Arrival, Upstream, legs_of
 Part = TypeVar("Part")
 Test = TypeVar("Test")
 
+#: Networks of the tests' origins.
+LOCAL = ("127.0.0.0/8", "::1")
 #: The first bytes of each kind that needs no building.
 WHATSAPP = b"WA\x06\x03" + bytes(range(64))
 XMPP = b"<?xml version='1.0'?><stream:stream to='jabber.test'>"
@@ -37,10 +41,13 @@ CONNECT = b"CONNECT g.whatsapp.net:5222 HTTP/1.1\r\nHost: g.whatsapp.net\r\n\r\n
 def make_settings(**sections: dict[str, Any]) -> Settings:
     """Return the default settings with some keys of some sections replaced.
 
-    TLS is not terminated unless a test asks for it: no certificate is made for nothing.
+    TLS is not terminated unless a test asks for it: no certificate is made for nothing. All peers
+    of the tests are on loopback: names may lead there, and clients are not limited.
     """
     defaults = Settings()
     sections.setdefault("tls", {"auto_generate": False})
+    sections["policy"] = {"allow_networks": LOCAL, **sections.get("policy", {})}
+    sections.setdefault("clients", {"max_per_client": 0, "rate_per_client": 0})
     return dataclasses.replace(
         defaults,
         **{
@@ -70,7 +77,9 @@ class FakeUpstream:
         self.answer: Callable[[], Deferred[Any]] = lambda: Deferred(self._cancel)
         self.last: Deferred[Any] = Deferred()
 
-    def connect(self, destinations: Sequence[Destination]) -> Deferred[Any]:
+    def connect(
+        self, destinations: Sequence[Destination], whose: Callable[[], Any] = lambda: None
+    ) -> Deferred[Any]:
         self.asked.append(destinations)
         self.last = self.answer()
         return self.last
@@ -98,11 +107,20 @@ class LoopbackCase(TestCase):
         if self.factory is None:
             return
         ledger = self.factory.ledger
-        await until(lambda: not ledger.live, "a session has outlived its connections")
+        await until(
+            lambda: self.a_moment_passes() and not ledger.live,
+            "a session has outlived its connections",
+        )
         self.assertEqual(ledger.accepted, sum(ledger.ends.values()))
         self.assertIsNone(self.factory.idle_watch._timer)
         if isinstance(self.factory.clock, Clock):
             self.assertEqual(self.factory.clock.getDelayedCalls(), [])
+
+    def a_moment_passes(self) -> bool:
+        """Let a moment pass, if time is the test's: what is broken off waits for the kernel."""
+        if self.factory is not None and isinstance(self.factory.clock, Clock):
+            self.factory.clock.advance(0.05)
+        return True
 
     def listen_with(self, factory: Any) -> int:
         """Accept connections with a factory; the answer is the port."""
@@ -123,6 +141,16 @@ class LoopbackCase(TestCase):
         endpoint = TCP4ClientEndpoint(reactor, LOOPBACK, port, timeout=5)
         peer = Peer()
         await endpoint.connect(SingleProtocolFactory(peer))
+        self._dialled.append(peer)
+        return peer
+
+    async def dial_unix(self, factory: Any) -> Peer:
+        """Connect a peer to a factory over a unix socket."""
+        path = os.path.join(tempfile.mkdtemp(), "s")  # a short one: the kernel takes 108 bytes
+        self.addCleanup(os.rmdir, os.path.dirname(path))
+        self.addCleanup(reactor.listenUNIX(path, factory).stopListening)
+        peer = UnixPeer()
+        await UNIXClientEndpoint(reactor, path).connect(SingleProtocolFactory(peer))
         self._dialled.append(peer)
         return peer
 

@@ -6,8 +6,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import host_names
 from whatsproxy.codecs import (
-    ENDPOINT,
-    ENDPOINTS,
     PROXIES,
     Direct,
     SocksProxy,
@@ -155,7 +153,7 @@ class SecretTests(SynchronousTestCase):
         url = f"socks5://user:{FIRST}@h"
         for key, raw in (
             (("upstream", "chat"), [url]),
-            (("server", "listen"), []),
+            (("server", "listen"), [""]),
             (("metrics", "listen"), "tcp:x" + url),
             (("logging", "level"), url),
         ):
@@ -174,37 +172,6 @@ class SecretTests(SynchronousTestCase):
         ):
             self.silent(text)
             self.assertIn("user:***@h", text)
-
-
-class EndpointTests(SynchronousTestCase):
-    def test_good(self) -> None:
-        for description in (
-            *("tcp:0", "tcp:65535", "tcp6:1:interface=\\:\\:1", "tcp:port=80:backlog=5"),
-            *(
-                "tcp:interface=127.0.0.1:port=80",
-                "unix:/run/x:mode=600",
-                "systemd:domain=INET:index=0",
-            ),
-        ):
-            self.assertEqual(ENDPOINTS.decode([description, "tcp:1"]), (description, "tcp:1"))
-            self.assertEqual(ENDPOINT.decode(description), description)
-        self.assertEqual(ENDPOINT.decode(""), "")
-
-    def test_bad_ports(self) -> None:
-        for port in (
-            "65536",
-            "-1",
-            "+1",
-            "x",
-            "",
-            "1.0",
-            " 1",
-            "\uff11",
-            "port=65536",
-            "interface=x",
-        ):
-            with self.assertRaisesRegex(ValueError, "no port from 0 to 65535", msg=port):
-                ENDPOINT.decode(f"tcp:{port}")
 
 
 class TomlTests(SynchronousTestCase):

@@ -116,7 +116,7 @@ class ErrorTests(ConfigTestCase):
             ("listen = 5\n", r"unknown section .*listen"),
             (
                 "[server]\nlistne = []\n",
-                r"unknown key .*listne.*; there are listen, max_connections, names$",
+                r"unknown key .*listne.*; there are listen, listener, proxy_trusted, max_con",
             ),
             ("[server.listen]\nx = 1\n", r"\[server\] listen = "),
             ("server = 5\n", r"server is a section"),
@@ -178,6 +178,61 @@ class ErrorTests(ConfigTestCase):
         self.assertRegex(str(load().error(*key, "no")), r'^default: \[server\] listen = \["tcp6:')
 
 
+class ListenerTests(ConfigTestCase):
+    """[[listener]] stands in the file beside the sections, and means [[server.listener]]."""
+
+    def endpoints(self, text: str) -> list[str]:
+        """Return the endpoints of the listeners of a file."""
+        path = self.file(text)
+        loaded = load(path)
+        self.assertEqual(loaded.origins["server", "listener"], path)
+        return [listener.endpoint for listener in loaded.settings.server.listener]
+
+    def test_both_spellings(self) -> None:
+        two = "[[{0}]]\nendpoint = 'tcp:1'\n[[{0}]]\nendpoint = 'tcp:2'\nkinds = ['raw']\n"
+        short, in_full = two.format("listener"), two.format("server.listener")
+        self.assertEqual(load(self.file(short)).settings, load(self.file(in_full)).settings)
+        self.assertEqual(self.endpoints(short), ["tcp:1", "tcp:2"])
+        self.assertEqual(self.endpoints("listener = [{endpoint = 'unix:/x'}]\n"), ["unix:/x"])
+
+    def test_beside_the_section(self) -> None:
+        for text in (
+            "[server]\nmax_connections = 5\n[[listener]]\nendpoint = 'tcp:1'\n",
+            "[[listener]]\nendpoint = 'tcp:1'\n[server]\nmax_connections = 5\n",
+        ):
+            self.assertEqual(self.endpoints(text), ["tcp:1"])
+            self.assertEqual(load(self.file(text)).settings.server.max_connections, 5)
+
+    def test_both_at_once(self) -> None:
+        """None of them is lost."""
+        text = "[[listener]]\nendpoint = 'tcp:1'\n[[server.listener]]\nendpoint = 'tcp:2'\n"
+        self.assertEqual(self.endpoints(text), ["tcp:2", "tcp:1"])
+
+    def test_the_environment_replaces_them(self) -> None:
+        path = self.file("[[listener]]\nendpoint = 'tcp:1'\n")
+        loaded = load(path, {"WHATSPROXY_SERVER_LISTENER": "tcp:2"})
+        self.assertEqual([each.endpoint for each in loaded.settings.server.listener], ["tcp:2"])
+
+    def test_mistakes(self) -> None:
+        right = r"\[server\] listener = .*: "
+        good = "[[listener]]\nendpoint = 'tcp:1'\n"
+        for text, expected in (
+            ("listener = 5\n", right + "a list is expected"),
+            ("[listener]\nendpoint = 'tcp:1'\n", right + "a list is expected"),
+            ("listener = 'tcp:1'\n", right + "a list is expected"),
+            ("[[listener]]\nkinds = ['raw']\n", right + ".*endpoint = "),
+            (good + "[[listener]]\nendpoint = 'tcp:x'\n", right + "item 2: .*no port"),
+            (good + "[server]\nlistener = 5\n", right + "a list is expected"),
+            (good + "[server]\nlistener = 'tcp:1'\n", right + "a list is expected"),
+            (good + "[server.listener]\nendpoint = 'tcp:1'\n", right + "a list is expected"),
+            ("listener = 5\n[[server.listener]]\nendpoint = 'tcp:1'\n", right + "a list is"),
+            ("server = 5\n" + good, "server is a section"),
+            ("[[server]]\n" + good, "server is a section"),
+        ):
+            path = self.file(text)
+            self.refuse(f"^{path}: {expected}", path=path)
+
+
 # What TOML can say, and strings that are nearly right.
 _TOKENS = st.sampled_from(
     [
@@ -220,7 +275,7 @@ class PropertyTests(SynchronousTestCase):
     @given(
         st.binary(max_size=60)
         | st.lists(
-            st.sampled_from([f"[{s}]" for s in SECTIONS])
+            st.sampled_from([f"[{s}]" for s in SECTIONS] + ["[[listener]]", "listener = "])
             | st.sampled_from(sorted({f"{name} = " for _, name in KEYS}))
             | strings.map(json.dumps)
             | st.sampled_from(["\n", "1", "1.5", "inf", "true", "[", "]", "{", "}", "2020-01-01"]),

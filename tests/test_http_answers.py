@@ -60,6 +60,10 @@ class ErrorTests(AnswersCase):
         for reason, status in (
             (Reason.BAD_REQUEST, 400),
             (Reason.REFUSED_NAME, 403),
+            (Reason.LOGIN_IN_CLEAR, 403),
+            (Reason.LOGIN_MISSING, 407),
+            (Reason.LOGIN_FAILED, 407),
+            (Reason.LOGIN_BUSY, 503),
             (Reason.REQUEST_TIMEOUT, 408),
             (Reason.BODY_TOO_LARGE, 413),
             (Reason.HEAD_TOO_LARGE, 431),
@@ -91,7 +95,7 @@ class ErrorTests(AnswersCase):
                     self.assertFalse(happened.endswith(".."))
                     self.assertTrue(happened[0].isupper())
                     self.assertLessEqual(len(body), 200)
-                    expected = detail or reason.text
+                    expected = detail or reason.text.removeprefix("HTTP: ")
                     self.assertEqual(happened[1:-1], expected.rstrip(".")[1:])
             self.assertRegex(remedy, r"^[A-Z].*[a-z0-9]\.$")
             self.assertNotRegex(remedy, "HTTP: ")

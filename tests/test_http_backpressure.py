@@ -59,7 +59,7 @@ class AnswerTests(BackpressureCase):
         slow, flood, _ = await self.stalled_answer(size, version, length=length)
         leg = self.leg()
         self.assertLessEqual(buffered(leg.transport), BUFFER_LIMIT)
-        self.assertEqual(leg.exchange._origin.wire.buffered, 0)
+        self.assertEqual(leg.exchange.origin.wire.buffered, 0)
         self.assertLess(leg.session.sent, KERNEL)
         self.assertLess(flood.sent, 2 * KERNEL)
         most = 0
@@ -133,7 +133,7 @@ class UploadTests(BackpressureCase):
         size = 64 * MIB
         slow, flood, client = await self.stalled_upload(size)
         leg = self.leg()
-        through = leg.exchange._origin.transport
+        through = leg.exchange.origin.transport
         self.assertLessEqual(buffered(through), BUFFER_LIMIT)
         self.assertLessEqual(leg.wire.buffered, BUFFER_LIMIT)
         self.assertLess(leg.session.received, KERNEL)

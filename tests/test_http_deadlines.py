@@ -185,7 +185,7 @@ class AnswerTests(DeadlineCase):
         await self.silence(client, 59)
         origin.write(b"HTTP/1.1 200 OK\r\n")
         exchange = self.session().holder.exchange
-        await until(lambda: exchange._origin.wire.buffered)
+        await until(lambda: exchange.origin.wire.buffered)
         self.clock.advance(1.1)
         await self.too_slow(client, origin)
 

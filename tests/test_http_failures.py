@@ -52,7 +52,7 @@ class NoAnswerTests(AnswerCase):
             client, origin, _ = await self.asked()
             session = self.session_of(client)
             origin.write(start)
-            await settled(lambda s=session: s.holder.exchange._origin.wire.buffered)
+            await settled(lambda s=session: s.holder.exchange.origin.wire.buffered)
             origin.reset()
             await self.told(client, 502, "The upstream broke the connection off")
 

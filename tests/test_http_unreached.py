@@ -1,5 +1,9 @@
 """HTTP requests whose origin cannot be reached."""
 
+import errno
+from typing import Any
+
+from twisted.internet import tcp
 from twisted.internet.defer import fail
 from twisted.internet.error import (
     ConnectError,
@@ -12,6 +16,7 @@ from tests.http_peers import HttpCase, head_of
 from tests.peers import FakeSocks, turn, until
 from tests.support import FakeUpstream, through_socks
 from whatsproxy import socks5
+from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError
 from whatsproxy.reason import Reason
@@ -35,6 +40,7 @@ class UnreachedTests(HttpCase):
         (socks5.NotSOCKS5("no"), 502, "[socks5] proxies"),
         (socks5.ConnectionLostEarly("no"), 502, "[socks5] proxies"),
         (socks5.LoginAuthenticationFailed("no"), 502, "[socks5] proxies"),
+        (NoDescriptorsError("no descriptor"), 503, "No descriptor.\nTry again soon."),
         (socks5.NegotiationTimeout("no"), 504, "[socks5] proxies"),
     )
 
@@ -116,6 +122,24 @@ class ReallyUnreachedTests(HttpCase):
         await self._close(closed.port)
         client = await self.connect(self.request(to=closed))
         self.assertError(await client.answer(), 502, "Nothing listens there")
+
+    async def test_no_descriptors(self) -> None:
+        """The origin is there, and comes once the system has a socket again."""
+        origin = self.listen()
+        self.start(origin)
+        original = tcp.Client.createInternetSocket
+
+        def out_of_files(client: tcp.Client) -> Any:
+            if client.addr[1] == origin.port:
+                raise OSError(errno.ENFILE, "Too many open files in system")
+            return original(client)
+
+        scarcity = self.patch(tcp.Client, "createInternetSocket", out_of_files)
+        client = await self.connect(self.request(to=origin))
+        self.assertError(await client.answer(), 503, "No descriptor to reach", "ulimit -n")
+        scarcity.restore()
+        client.ask(self.request(to=origin))
+        await origin.accepted()
 
     async def _close(self, port: int) -> None:
         """Stop listening at a port, and wait for that."""

@@ -155,7 +155,7 @@ class SwitchTests(UpgradeCase):
         client.ask(b"words")
         await origin.got(b"words")
         client.peer.reset()
-        await origin.ended()
+        await until(lambda: self.a_moment_passes() and origin.lost)
 
     async def test_behind_an_interim_answer(self) -> None:
         client, origin, _ = await self.asked(self.request(b"/", *UPGRADE))

@@ -15,14 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.peers import LOOPBACK, reactor
 from tests.support import LoopbackCase, log_lines, make_settings
-from whatsproxy import service as service_module
-from whatsproxy.service import (
-    ProxyService,
-    StartupError,
-    dual_stack,
-    endpoint_of,
-    listen_descriptions,
-)
+from whatsproxy import listeners as listeners_module
+from whatsproxy.listeners import dual_stack, endpoint_of, listeners_of
+from whatsproxy.service import ProxyService, StartupError
 from whatsproxy.settings import ServerSettings
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
@@ -90,8 +85,11 @@ class ListenTests(SynchronousTestCase):
         ProxyService(fake, make_settings(server=server)).privilegedStartService()
         return [(port, backlog, interface) for port, _, backlog, interface in fake.tcpServers]
 
+    def endpoints(self, settings: ServerSettings) -> list[str]:
+        return [listener.endpoint for listener in listeners_of(settings)]
+
     def test_defaults(self) -> None:
-        self.patch(service_module, "dual_stack", lambda: True)
+        self.patch(listeners_module, "dual_stack", lambda: True)
         self.assertEqual(self.bound(), [(8443, 4096, "::"), (8199, 4096, "127.0.0.1")])
 
     def test_without_ipv6(self) -> None:
@@ -108,17 +106,15 @@ class ListenTests(SynchronousTestCase):
         self.assertEqual(self.bound(listen=("tcp6:8444",))[0], (8444, 4096, "::"))
 
     def test_default_is_recognised(self) -> None:
-        self.patch(service_module, "dual_stack", lambda: None)
-        self.assertEqual(listen_descriptions(ServerSettings()), ("tcp:8443",))
-        self.assertEqual(
-            listen_descriptions(ServerSettings(listen=("tcp6:1", "unix:/x"))),
-            ("tcp6:1", "unix:/x"),
-        )
+        self.patch(listeners_module, "dual_stack", lambda: None)
+        self.assertEqual(self.endpoints(ServerSettings()), ["tcp:8443"])
+        asked_for = ServerSettings(listen=("tcp6:1", "unix:/x"))
+        self.assertEqual(self.endpoints(asked_for), ["tcp6:1", "unix:/x"])
 
     def test_families_apart(self) -> None:
         """Where ``::`` does not take IPv4 (net.ipv6.bindv6only=1), the default is two listeners."""
-        self.patch(service_module, "dual_stack", lambda: False)
-        self.assertEqual(listen_descriptions(ServerSettings()), ("tcp6:8443", "tcp:8443"))
+        self.patch(listeners_module, "dual_stack", lambda: False)
+        self.assertEqual(self.endpoints(ServerSettings()), ["tcp6:8443", "tcp:8443"])
 
     def test_dual_stack(self) -> None:
         answers = {0: True, 1: False}

@@ -94,7 +94,8 @@ class NamesTests(SynchronousTestCase):
         }
         others = {
             *("protocol_connections_active", "connections_ended_total", "build_info"),
-            *("tls_inner_connections_total", "reloads_total"),
+            *("tls_inner_connections_total", "reloads_total", "logins_total"),
+            *("accept_paused", "accept_pauses_total", "buffered_bytes"),
         }
         self.assertEqual(ours, {*PROMISED, *times, *(P + other for other in others)})
         self.assertIn("process_open_fds", scrape(self.ledger).types)
@@ -155,12 +156,19 @@ class ValuesTests(SynchronousTestCase):
         self.assertEqual(seen.value("connections_ended_total", reason="upstream_reset"), 1)
 
     def test_rejected_and_undetected(self) -> None:
-        self.ledger.reject()
+        self.ledger.reject(Reason.REJECTED)
         self.ledger.open().close(Reason.NO_DATA)
         seen = scrape(self.ledger)
         self.assertEqual(seen.value("connections_total"), 2)
         self.assertEqual(seen.value("protocol_connections", protocol="rejected"), 1)
         self.assertEqual(seen.value("protocol_connections", protocol="undetected"), 1)
+
+    def test_pauses(self) -> None:
+        for paused, pauses in ((False, 0), (True, 3), (False, 3)):
+            self.ledger.accept_paused, self.ledger.accept_pauses = paused, pauses
+            seen = scrape(self.ledger)
+            self.assertEqual(seen.value("accept_paused"), paused)
+            self.assertEqual(seen.value("accept_pauses_total"), pauses)
 
     def test_histograms_are_cumulative(self) -> None:
         for seconds in (0.0, 0.25, 0.25, 60.0):
@@ -194,7 +202,7 @@ class SumsTests(SynchronousTestCase):
         sniffing = active = 0
         for n, life in enumerate(lives):
             if not isinstance(life, tuple):
-                ledger.reject()
+                ledger.reject(Reason.REJECTED)
                 continue
             kind, reason = life
             session = ledger.open()

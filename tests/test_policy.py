@@ -4,7 +4,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import host_names
 from whatsproxy.destination import Destination, DestinationError
-from whatsproxy.policy import Policy, normalise_pattern
+from whatsproxy.networks import Networks, parse_network
+from whatsproxy.policy import Patterns, Policy, normalise_pattern
 from whatsproxy.settings import PolicySettings
 
 POLICY = Policy(["whatsapp.net", "*.Whatsapp.NET.", "*.fbcdn.net", "faß.de"], [443, 5222])
@@ -72,7 +73,73 @@ class PolicyTests(SynchronousTestCase):
         self.assertIsNone(Policy(["*.allowed.example"], [443]).permits_name(name, port))
 
 
+class StarTests(SynchronousTestCase):
+    policy = Policy(["*"], [443])
+
+    def test_every_name(self) -> None:
+        for name in ("example.org", "localhost", "a", "G.WhatsApp.net.", "faß.de", "x_y.test"):
+            self.assertIsNotNone(self.policy.permits_name(name, 443), name)
+        self.assertTrue(self.policy.allows_all)
+        self.assertFalse(POLICY.allows_all)
+
+    def test_beside_others(self) -> None:
+        for patterns in (["a.b", "*"], ["*", "*.a.b"]):
+            self.assertTrue(Policy(patterns, [443]).permits(Destination("example.org", 443)))
+
+    def test_ports(self) -> None:
+        for port in (0, 80, 444):
+            self.assertIsNone(self.policy.permits_name("example.org", port))
+
+    def test_no_address(self) -> None:
+        """Nor what some C library would take for one."""
+        for host in ("127.0.0.1", "1.1.1.1", "::1", "2606:4700::1111"):
+            self.assertFalse(self.policy.permits(Destination(host, 443)))
+        for name in ("127.0.0.1", "::1", "2130706433", "0x7f.1", "0177.1", "", "a b", "*"):
+            self.assertIsNone(self.policy.permits_name(name, 443), name)
+
+    @given(host_names)
+    def test_any_name(self, name: str) -> None:
+        self.assertEqual(self.policy.permits_name(name, 443), Destination(name, 443))
+
+
+class NetworkTests(SynchronousTestCase):
+    """Literal addresses: refused unless a network allows them."""
+
+    networks = Networks(map(parse_network, ["10.0.0.0/8", "2001:db8::/32"]))
+    policy = Policy(["*.test"], [443], networks=networks)
+
+    def test_allowed(self) -> None:
+        for host in ("10.0.0.0", "10.255.255.255", "2001:db8::1", "::ffff:10.0.0.1"):
+            self.assertTrue(self.policy.permits(Destination(host, 443)), host)
+
+    def test_refused(self) -> None:
+        for host in ("11.0.0.0", "9.255.255.255", "2001:db9::", "::10.0.0.1", "64:ff9b::a00:1"):
+            self.assertFalse(self.policy.permits(Destination(host, 443)), host)
+
+    def test_ports(self) -> None:
+        self.assertFalse(self.policy.permits(Destination("10.0.0.1", 80)))
+
+    def test_they_allow_no_name(self) -> None:
+        self.assertFalse(self.policy.permits(Destination("example.org", 443)))
+        self.assertTrue(self.policy.permits(Destination("a.test", 443)))
+
+
+class ConfiguredTests(SynchronousTestCase):
+    def test_exactly_they(self) -> None:
+        """With their port, whatever the rules say; and whether TLS is spoken there or not."""
+        upstreams = [Destination("chat.test", 5222, tls=True), Destination("127.0.0.1", 9)]
+        policy = Policy([], [], upstreams)
+        self.assertTrue(policy.permits(Destination("chat.test", 5222)))
+        self.assertTrue(policy.permits(Destination("127.0.0.1", 9)))
+        for host, port in (("chat.test", 443), ("127.0.0.1", 10), ("127.0.0.2", 9)):
+            self.assertFalse(policy.permits(Destination(host, port)))
+
+
 class PatternTests(SynchronousTestCase):
+    def test_truth(self) -> None:
+        for patterns, expected in (([], False), (["a"], True), (["*.a"], True), (["*"], True)):
+            self.assertEqual(bool(Patterns(patterns)), expected)
+
     def test_normal_forms(self) -> None:
         for pattern, normal in {
             "WA.me.": "wa.me",

@@ -37,7 +37,8 @@ class PrivacyTests(LoopbackCase):
             client.end()
         for upstream in upstreams.peers:
             await upstream.ended()
-            upstream.end()
+            if upstream.lost is None:
+                upstream.end()
         await self.ended_with(
             Reason.CLIENT_CLOSED,
             Reason.CLIENT_RESET,

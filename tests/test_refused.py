@@ -18,7 +18,8 @@ from tests.support import (
     make_settings,
     to_upstream,
 )
-from whatsproxy.factory import REMIND, ProxyFactory
+from whatsproxy.factory import ProxyFactory
+from whatsproxy.journal import REMIND
 from whatsproxy.lingering import DROP_LIMIT, LINGER
 from whatsproxy.reason import Reason
 
@@ -157,10 +158,11 @@ class TooManyTests(LoopbackCase):
         for _ in range(50):
             self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
         self.assertEqual(len(lines), 1)
-        self.assertIn("max_connections = 1 reached: 1 connections rejected so far", lines[0])
+        self.assertIn("connections rejected: rejected: more connections than server.max_", lines[0])
+        self.assertTrue(lines[0].endswith(": 1 so far"), lines[0])
         clock.advance(REMIND)
         self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
-        self.assertIn("51 connections rejected so far", lines[-1])
+        self.assertTrue(lines[-1].endswith(": 51 so far"), lines[-1])
         self.assertEqual(len(lines), 2)
         sniffer.session.close(Reason.NO_DATA)
 

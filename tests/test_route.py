@@ -2,9 +2,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from whatsproxy.clienthello import ClientHello
 from whatsproxy.destination import Destination
+from whatsproxy.networks import Networks, parse_network
 from whatsproxy.policy import Policy
 from whatsproxy.reason import Reason
-from whatsproxy.route import EachRequest, Refusal, Route, Router
+from whatsproxy.route import EVERY_KIND, EachRequest, Refusal, Route, Router, Terminate
 from whatsproxy.sniff import Kind, Sniffed
 
 CHAT = (Destination("chat.example", 5222), Destination("chat.example", 443))
@@ -61,6 +62,13 @@ class FixedTests(SynchronousTestCase):
             assert isinstance(refusal, Refusal)
             self.assertEqual(refusal.reason, Reason.REFUSED_NAME)
             self.assertIn(f"does not allow {host}:{port}", refusal.detail)
+            self.assertEqual("allow_networks" in refusal.detail, host == "127.0.0.1")
+
+    def test_a_literal_address_goes_where_a_network_allows(self) -> None:
+        policy = Policy([], [443], networks=Networks([parse_network("192.0.2.0/24")]))
+        allowed = Destination("192.0.2.1", 443)
+        self.assertEqual(Router(policy, CHAT).route_to(allowed), Route((allowed,)))
+        self.assertIsInstance(Router(policy, CHAT).route_to(Destination("192.0.3.1", 443)), Refusal)
 
 
 class TlsTests(SynchronousTestCase):
@@ -88,3 +96,51 @@ class TlsTests(SynchronousTestCase):
     def test_an_allowed_name_needs_its_port_allowed(self) -> None:
         router = Router(Policy(["*.whatsapp.net"], [5222]), CHAT)
         self.assertIsInstance(router.route(tls("mmg.whatsapp.net")), Refusal)
+
+
+class ListenerTests(SynchronousTestCase):
+    """Listeners that do not take every kind: the others are answered as any stranger is."""
+
+    def test_taken(self) -> None:
+        """What is among them has its way as everywhere."""
+        router = Router(POLICY, CHAT, XMPP, RAW, Destination("127.0.0.1", 8080), names=())
+        for kind in Kind:
+            for sniffed in (Sniffed(kind), ORIGIN_FORM, tls("mmg.whatsapp.net"), tls("own.test")):
+                for inside in (False, True):
+                    if sniffed.kind is kind:
+                        self.assertEqual(
+                            router.route(sniffed, inside=inside, kinds=frozenset({kind})),
+                            router.route(sniffed, inside=inside),
+                        )
+        self.assertEqual(EVERY_KIND, frozenset(Kind))
+
+    def test_not_taken(self) -> None:
+        router = Router(POLICY, CHAT, XMPP, RAW, names=())
+        for kind in Kind:
+            others = EVERY_KIND - {kind}
+            for inside in (False, True):
+                answer = router.route(Sniffed(kind), inside=inside, kinds=others)
+                if kind in (Kind.HTTP, Kind.CONNECT):
+                    self.assertEqual(answer, EachRequest())  # an answer, but no way on
+                else:
+                    assert isinstance(answer, Refusal)
+                    self.assertEqual(answer.reason, Reason.REFUSED_KIND)
+
+    def test_no_name_is_a_way_in(self) -> None:
+        """TLS where none is taken: neither passed through nor ended."""
+        router = Router(POLICY, CHAT, names=("own.test",))
+        for name in ("mmg.whatsapp.net", "own.test", "example.org", None):
+            answer = router.route(tls(name), kinds={Kind.WHATSAPP})
+            self.assertIsInstance(answer, Refusal, name)
+
+    def test_with_a_web_server(self) -> None:
+        """It gets what a browser, or a prober, may send to one; and nothing from inside TLS."""
+        web = Destination("127.0.0.1", 8080)
+        router = Router(POLICY, CHAT, web=web, names=())
+        for sniffed in (ORIGIN_FORM, Sniffed(Kind.HTTP), Sniffed(Kind.CONNECT), tls("own.test")):
+            self.assertEqual(router.route(sniffed, kinds=()), Route((web,)))
+            self.assertNotIsInstance(
+                router.route(sniffed, inside=True, kinds=()), Route | Terminate
+            )
+        for kind in (Kind.WHATSAPP, Kind.XMPP, Kind.RAW):
+            self.assertIsInstance(router.route(Sniffed(kind), kinds=()), Refusal)

@@ -142,6 +142,42 @@ class InsideTests(SynchronousTestCase):
         self.assertEqual(router((), WEB).route(origin_form), Route((WEB,)))
 
 
+class StarTests(SynchronousTestCase):
+    """allow = ["*"]: any name is passed through, but for our own."""
+
+    def router(self, names: tuple[str, ...] | None, web: Destination | None = None) -> Router:
+        return Router(Policy(["*"], [443], CHAT), CHAT, web=web, names=names)
+
+    def test_any_name(self) -> None:
+        for names in (None, (), ("own.test",)):
+            for web in (None, WEB):
+                each = self.router(names, web)
+                for name in ("example.org", "localhost", "mmg.whatsapp.net"):
+                    for inside in (False, True):
+                        route = each.route(hello(name), inside=inside)
+                        self.assertEqual(route, Route((Destination(name, 443),)))
+
+    def test_our_own(self) -> None:
+        """A list of names says more than a star; inside TLS there is nothing to be ended."""
+        each = self.router(NAMES)
+        for name in (*OURS, "both.example"):
+            self.assertEqual(each.route(hello(name)), Terminate(name))
+            self.assertIsInstance(each.route(hello(name), inside=True), Route)
+
+    def test_no_address(self) -> None:
+        """A star is about names: who gives none, or an address, is ours or nobody's."""
+        for name in (*ADDRESSES, None):
+            self.assertEqual(self.router(()).route(hello(name)), Terminate(name))
+            self.assertEqual(self.router(NAMES).route(hello(name)), Terminate(name))
+            self.assertIsInstance(self.router(None).route(hello(name)), Refusal)
+        for name in MALFORMED:
+            self.assertIsInstance(self.router(NAMES).route(hello(name)), Refusal, name)
+
+    def test_ports(self) -> None:
+        each = Router(Policy(["*"], [5222]), CHAT, names=None)
+        self.assertIsInstance(each.route(hello("example.org")), Refusal)
+
+
 class LawTests(SynchronousTestCase):
     @given(st.text(max_size=20) | host_names | st.sampled_from([*ALLOWED, *OURS, *NOBODYS]))
     def test_any_name(self, name: str) -> None:

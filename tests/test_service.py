@@ -141,7 +141,7 @@ class DrainTests(ServiceCase):
         relayed, _, _ = await self.joined(self.upstreams, WHATSAPP)
         refused = await self.client(python_hello("example.com"))
         await refused.ended()
-        service.factory.upstream.connect = lambda _: Deferred()
+        service.factory.upstream.connect = lambda *_: Deferred()
         waiting = await self.client(WHATSAPP)
         await until(lambda: sum(s.kind is not None for s in service.factory.ledger.live) == 3)
         done = service.drain()
@@ -163,6 +163,9 @@ class DrainTests(ServiceCase):
 
             def abort(self, reason: Reason) -> None:
                 raise RuntimeError("another")
+
+            def held(self) -> int:
+                return 0
 
         service = self.start()
         await self.joined(self.upstreams, WHATSAPP)

@@ -75,7 +75,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(self.ledger.ends, dict.fromkeys(Reason, 1))
 
     def test_rejected(self) -> None:
-        self.ledger.reject()
+        self.ledger.reject(Reason.REJECTED)
         self.assertEqual(
             (self.ledger.accepted, self.ledger.rejected, self.ledger.errors), (1, 1, 1)
         )

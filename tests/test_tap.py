@@ -14,6 +14,7 @@ from tests.support import log_lines, part_of
 from whatsproxy import tap
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.config import FILE_VARIABLE
+from whatsproxy.descriptors import RESERVE
 from whatsproxy.destination import Destination
 from whatsproxy.service import ProxyService
 from whatsproxy.settings import Settings
@@ -125,7 +126,7 @@ class CheckConfigTests(TapCase):
         errors = self.captured("stderr")
         self.patch(tap, "raise_limit", lambda: 1000)
         self.assertEqual(self.exit_of("--check-config"), 0)
-        self.assertIn("max_connections lowered to 468", errors.getvalue())
+        self.assertIn("max_connections lowered to 436", errors.getvalue())
 
 
 class MistakeTests(TapCase):
@@ -192,26 +193,26 @@ class DescriptorTests(TapCase):
         """Lowered to what fits, with one warning that shows the arithmetic, and it is used."""
         options = self.parse()
         (warning,) = options.settled.warnings
-        for part in ("468", "27500 connections x 2 descriptors + 64", "55064", "1000"):
+        for part in ("436", "27500 connections x 2 descriptors + 128", "55128", "1000"):
             self.assertIn(part, warning)
         lines = log_lines(self)
         options.parent = FOREGROUND
         proxy = part_of(makeService(options), ProxyService)
-        self.assertEqual(proxy.factory.settings.server.max_connections, 468)
-        self.assertEqual(len([line for line in lines if "lowered to 468" in line]), 1)
+        self.assertEqual(proxy.factory.settings.server.max_connections, 436)
+        self.assertEqual(len([line for line in lines if "lowered to 436" in line]), 1)
 
     def test_explicit(self) -> None:
         path = self.file("[server]\nmax_connections = 500\n")
         code = self.exit_of("-c", path)
-        for part in (path, "[server] max_connections = 500", "1064", "1000", "468"):
+        for part in (path, "[server] max_connections = 500", "1128", "1000", "436"):
             self.assertIn(part, code)
 
     def test_explicit_that_fits(self) -> None:
-        settled = self.parse("-c", self.file("[server]\nmax_connections = 468\n")).settled
-        self.assertEqual((settled.settings.server.max_connections, settled.warnings), (468, []))
+        settled = self.parse("-c", self.file("[server]\nmax_connections = 436\n")).settled
+        self.assertEqual((settled.settings.server.max_connections, settled.warnings), (436, []))
 
     def test_extremes(self) -> None:
-        self.patch(tap, "raise_limit", lambda: 65)
+        self.patch(tap, "raise_limit", lambda: RESERVE + 1)
         self.assertIn("[server] max_connections", self.exit_of())
         self.patch(tap, "raise_limit", lambda: None)
         self.assertEqual(self.settings().server.max_connections, 27500)

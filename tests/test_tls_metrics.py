@@ -1,8 +1,10 @@
 """What is counted of TLS, in the words of Prometheus, and in the log."""
 
+import itertools
 from typing import Any
 
 from prometheus_client.openmetrics import exposition, parser
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import ledger_and_time, python_hello
@@ -15,8 +17,10 @@ from tests.tls_support import TlsCase, files_of, own_certificate
 from whatsproxy.metrics import PREFIX, registry_of
 from whatsproxy.protocols.refused import UNRECOGNIZED_NAME
 from whatsproxy.reason import Reason
+from whatsproxy.reload import Reloader
 from whatsproxy.session import TIME_BUCKETS
 from whatsproxy.sniff import Kind
+from whatsproxy.verifier import Verifier
 
 HANDSHAKES = "tls_handshakes_total"
 
@@ -55,6 +59,7 @@ class ShownTests(SynchronousTestCase):
             {kind.value: 0.0 for kind in Kind},
         )
         self.assertEqual(shown.by("reloads_total", "result"), {"ok": 0.0, "failed": 0.0})
+        self.assertEqual(shown.by("logins_total", "result"), {"ok": 0, "failed": 0, "busy": 0})
         self.assertEqual(shown.value("tls_handshake_seconds_count"), 0)
 
     def test_handshakes(self) -> None:
@@ -81,8 +86,15 @@ class ShownTests(SynchronousTestCase):
         self.assertEqual(shown.value("tls_handshake_seconds_bucket", le="+Inf"), 3)
 
     def test_reloads(self) -> None:
-        self.ledger.reloads["failed"] += 1
-        self.assertEqual(read(self.ledger).by("reloads_total", "result"), {"ok": 0, "failed": 1})
+        """Whatever is read anew is there from the beginning; a Reloader knows what that is."""
+        reloader = Reloader(Clock(), [Verifier(Clock(), "users", self.ledger)], self.ledger)
+        reloader.startService()
+        reloader.stopService()
+        self.ledger.reloads["certificates", "failed"] += 1
+        shown = read(self.ledger)
+        for what, result in itertools.product(("certificates", "users"), ("ok", "failed")):
+            value = shown.value("reloads_total", result=result, what=what)
+            self.assertEqual(value, (what, result) == ("certificates", "failed"))
 
 
 class CountedTests(TlsCase):

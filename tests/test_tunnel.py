@@ -20,6 +20,7 @@ from tests.support import (
     through_socks,
 )
 from whatsproxy import relay as relay_module
+from whatsproxy.idle_watch import IdleWatch
 from whatsproxy.protocols.tunnel import EARLY_LIMIT, Tunnel
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
@@ -214,7 +215,7 @@ class UnexpectedTests(WaitingCase):
         def broken(*_: object) -> None:
             raise RuntimeError("a bug")
 
-        self.patch(relay_module.IdleWatch, "add", broken)
+        self.patch(IdleWatch, "add", broken)
         client, _ = await self.waiting()
         upstream = await self.arrive()
         await client.ended()

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.socks5_attempt import ToServer
 from whatsproxy import socks5
+from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError
 from whatsproxy.reason import Reason
@@ -130,6 +131,7 @@ class ReasonTests(SynchronousTestCase):
             (error.ConnectError(), Reason.UPSTREAM_FAILED),
             (error.ConnectBindError(), Reason.UPSTREAM_FAILED),
             (OSError(24, "Too many open files"), Reason.UPSTREAM_FAILED),
+            (NoDescriptorsError(), Reason.NO_DESCRIPTORS),
             (RuntimeError("a bug"), Reason.INTERNAL),
         ):
             self.assertIs(reason_of(exception), reason, exception)

@@ -14,7 +14,7 @@ from tests.peers import LOOPBACK, Listener, reactor
 from tests.support import LoopbackCase, make_settings
 from tests.tls_peers import CA, OURS, TlsPeer, client_side, server_side
 from whatsproxy.destination import Destination
-from whatsproxy.factory import ProxyFactory
+from whatsproxy.factory import ProxyFactory, told_upstreams
 from whatsproxy.settings import Settings, TlsSettings
 from whatsproxy.tls_client import TlsClient
 from whatsproxy.tls_codecs import CertificateFiles
@@ -92,7 +92,8 @@ class TlsCase(LoopbackCase):
             client = TlsClient(reactor, settings.tls)
             client.load()
             seconds = settings.timeouts.connect
-            fake = Upstream(reactor, [redirecting(places)], seconds, client)
+            told = told_upstreams(settings)
+            fake = Upstream(reactor, [redirecting(places)], seconds, client, told)
         factory = self.start_proxy(settings, clock=clock, upstream=fake)
         factory.tls.load()
         factory.tls_client.load()

@@ -20,6 +20,12 @@ from tests.integration.programs import (
 )
 
 ANY_PORT = f"tcp:0:interface={LOOPBACK}"
+#: The tests' origins are on this machine, and all their clients are one: keys and variables.
+LOCAL = {
+    ("allow_networks", "WHATSPROXY_POLICY_ALLOW_NETWORKS"): "127.0.0.0/8,::1",
+    ("max_per_client", "WHATSPROXY_CLIENTS_MAX_PER_CLIENT"): "0",
+    ("rate_per_client", "WHATSPROXY_CLIENTS_RATE_PER_CLIENT"): "0",
+}
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 KINDS = ["http", "connect", "tls", "xmpp", "whatsapp", "raw", "undetected", "rejected"]
 
@@ -117,8 +123,13 @@ class ProxyTestCase(ProgramTestCase):
     def proxy(
         self, *options: str | Path, config: str = "", env: dict[str, str] | None = None
     ) -> Proxy:
-        """Start a proxy on free ports, configured by ``config``, and wait until it listens."""
+        """Start a proxy on free ports, configured by ``config``, and wait until it listens.
+
+        What ``config`` does not say of clients and networks allows the tests' peers.
+        """
         file = self.write("whatsproxy.toml", config)
-        proxy = self.twistd("-c", file, "-l", ANY_PORT, "-m", ANY_PORT, *options, env=env)
+        local = {key: value for (name, key), value in LOCAL.items() if name not in config}
+        options = ("-c", file, "-l", ANY_PORT, "-m", ANY_PORT, *options)
+        proxy = self.twistd(*options, env=local | (env or {}))
         proxy.ready()
         return proxy

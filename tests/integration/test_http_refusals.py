@@ -18,7 +18,7 @@ class OwnAnswerTests(HttpTestCase):
 
     def test_what_is_not_allowed(self) -> None:
         nginx = Nginx(self)
-        self.carry(nginx.port)
+        self.carry(nginx.port, config="policy.allow_networks = []")
         urls = [
             f"http://elsewhere.test:{nginx.port}/",
             f"http://127.0.0.1:{nginx.port}/",

@@ -143,7 +143,7 @@ class ReencryptionTests(OriginTestCase):
 
     def test_others_hosts(self) -> None:
         """A Host that is not allowed gets what any visitor of the proxy gets."""
-        self.carry()
+        self.carry("policy.allow_networks = []\n")
         hosts = ("a.test", PROXY_NAME, "x", f"{ORIGIN}:8443", "127.0.0.1")
         pages = {self.curled("--fail", *self.by_host("/", host)) for host in hosts}
         self.assertEqual(1, len(pages), pages)

@@ -127,9 +127,12 @@ class ChatServer:
         return frame(b"\x1a" + hashlib.sha256(hello).digest() + bytes(100))
 
 
-def dial(port: int, deadline: float = DEADLINE) -> socket.socket:
-    """Return a blocking connection whose every write is a segment of its own."""
-    connection = socket.create_connection((LOOPBACK, port), deadline)
+def dial(port: int, deadline: float = DEADLINE, source: str = "") -> socket.socket:
+    """Return a blocking connection whose every write is a segment of its own.
+
+    ``source`` is the address that it comes from, if that matters.
+    """
+    connection = socket.create_connection((LOOPBACK, port), deadline, (source, 0))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -181,12 +184,12 @@ def write_apart(connection: socket.socket, pieces: list[bytes]) -> None:
         connection.sendall(piece)
 
 
-def chat(port: int, pieces: list[bytes], frames: list[bytes]) -> None:
+def chat(port: int, pieces: list[bytes], frames: list[bytes], source: str = "") -> None:
     """Hold a WhatsApp-shaped chat over ``port``: begin with ``pieces``, then exchange ``frames``.
 
     The last piece ends with the client's first frame.
     """
-    with dial(port) as connection:
+    with dial(port, source=source) as connection:
         write_apart(connection, pieces)
         expected = ChatServer.answer(b"".join(pieces)[-36:])
         got = read_exactly(connection, len(expected))
