@@ -17,7 +17,7 @@ from pathlib import Path
 import report
 
 from whatsproxy.network_lists import NetworkList
-from whatsproxy.networks import address_of
+from whatsproxy.networks import address_of, number_from
 
 #: What repeats the same list and the same addresses each time.
 SEED = 5
@@ -70,7 +70,7 @@ def made_up(count: int, generator: random.Random) -> tuple[list[str], list[int]]
     for n in range(count):
         if n % 2:
             host_bits = generator.randrange(0, 13)
-            first = 0xFFFF << 32 | generator.getrandbits(32) >> host_bits << host_bits
+            first = number_from((generator.getrandbits(32) >> host_bits << host_bits).to_bytes(4))
             lines.append(f"{address_of(first)}/{32 - host_bits}")
         else:
             host_bits = generator.randrange(64, 97)

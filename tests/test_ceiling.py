@@ -161,35 +161,30 @@ class ScarceTests(CeilingCase):
             self.assertEqual(set(session.holder.sizes), {SCARCE})
         self.assertTrue(self.ceiling.scarce)
         late = self.session(0, 0)
-        self.assertEqual(late.holder.sizes, [AMPLE])
-        self.look()
+        self.ceiling.apply_to(late.holder)
         self.assertEqual(late.holder.sizes, [SCARCE])
 
     def test_relief(self) -> None:
-        """Not before a quarter of it is free: it would go to and fro."""
+        """Not before a quarter of it is free, and step by step: it would go to and fro."""
         session, other = self.session(0, MOST + 1), self.session(0, 0)
         self.look()
         (transport,) = session.holder.transports
         for waiting, size in (
             (MOST, SCARCE),
             (int(MOST * RELIEF) + 1, SCARCE),
-            (int(MOST * RELIEF), AMPLE),
-            (MOST, AMPLE),
+            (int(MOST * RELIEF), 2 * SCARCE),
+            (MOST, 2 * SCARCE),
+            (0, 4 * SCARCE),
             (MOST + 1, SCARCE),
+            *((0, SCARCE << step) for step in range(1, 4)),
+            (0, AMPLE),
             (0, AMPLE),
         ):
             transport.hold(waiting)
+            session.sent += 1
             self.look()
             self.assertEqual(session.holder.sizes + other.holder.sizes, [size] * 2, waiting)
-            self.assertEqual(self.ceiling.scarce, size == SCARCE)
-
-    def test_late_comers_between(self) -> None:
-        session = self.session(0, MOST + 1)
-        self.look()
-        session.holder.transports[0].hold(MOST)
-        late = self.session(0, 0)
-        self.look()
-        self.assertEqual(late.holder.sizes, [SCARCE])
+            self.assertEqual(self.ceiling.scarce, size < AMPLE)
 
     def test_log(self) -> None:
         """Once when it begins, and once when it is over."""
@@ -311,7 +306,8 @@ class LoopbackTests(LoopbackCase):
         self.assertLessEqual(buffered(client), waiting + SCARCE)
         self.slow.go_on()
         await self.slow.counted(self.sent + (1 << 20))
-        self.clock.advance(TICK)
+        while self.factory.ceiling.scarce:
+            self.clock.advance(TICK)
         self.assertEqual(self.factory.ceiling.buffered, 0)
         self.assertEqual((client.bufferSize, upstream.bufferSize), (AMPLE, AMPLE))
 

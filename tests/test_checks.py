@@ -87,6 +87,17 @@ class ListenTests(ChecksCase):
         self.fine(server__listen=["tcp:1"], server__listener=[])
 
 
+class UnixTests(ChecksCase):
+    def test_allow(self) -> None:
+        """Nobody who comes by a unix socket has an address, unless a balancer names one."""
+        networks = {"allow": ["10.0.0.0/8"]}
+        said = self.refused(
+            "server__listener", server__listener=[{"endpoint": "unix:/x", **networks}]
+        )
+        self.assertIn("unix:/x", said)
+        self.fine(server__listener=[{"endpoint": "haproxy:unix:/x", **networks}])
+
+
 class TrustTests(ChecksCase):
     def test_nobody_is_believed(self) -> None:
         """A listener whose every connection would be refused is a mistake."""

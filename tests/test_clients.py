@@ -158,6 +158,9 @@ class RuleTests(SynchronousTestCase):
         clients = Clients(networks(), networks("0.0.0.0/0"), most=1, rate=1, burst=1)
         for _ in range(5):
             self.assertIsNone(clients.admit(None, networks(), 0.0))
+        # Where somebody should have named one, it is none of those that may come.
+        self.assertIs(clients.admit(None, None, 0.0, named=True), Reason.CLIENT_DENIED)
+        self.assertIsNone(Clients().admit(None, None, 0.0, named=True))
         clients.leave(None)
         self.assertEqual(clients._live, {})
 

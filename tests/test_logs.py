@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -196,6 +197,13 @@ class ObserverTests(SynchronousTestCase):
         (said,) = [e for e in seen if e["log_level"] is LogLevel.error]
         self.assertIn(self.path, text_line(said))
         self.assertIn("Is a directory", text_line(said))
+
+    def test_a_pipe_without_a_reader(self) -> None:
+        """It is not waited for."""
+        os.mkfifo(self.path)
+        with self.assertRaises(OSError) as caught:
+            self.writer()
+        self.assertEqual(caught.exception.errno, errno.ENXIO)
 
     def test_streams(self) -> None:
         for name in ("stdout", "stderr"):

@@ -14,6 +14,7 @@ from tests.tls_support import TlsCase
 from whatsproxy.listen_codecs import Listener
 from whatsproxy.networks import number_of
 from whatsproxy.reason import Reason
+from whatsproxy.sniff import Kind
 
 CLIENT, CLIENT_V6 = "203.0.113.77", "2001:db8:1:2:3::7"
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
@@ -331,6 +332,28 @@ class NamedTests(HeaderCase):
         await self.refused(LOCAL)
         await self.accepted(v1())
         await until(lambda: self.proxy.ledger.ends[Reason.CLIENT_DENIED] == 1)
+
+    async def test_at_once(self) -> None:
+        """Who is turned away holds nothing, though the balancer stays; a line tells of all."""
+        self.run_proxy(clients={"deny": ("192.0.2.0/24",)}, server={"max_connections": 2})
+        lines = log_lines(self)
+        for _ in range(6):
+            peer = await self.client(v1("192.0.2.7"))
+            await until(lambda p=peer: p.lost, "it is still there")
+            self.assertEqual(len(self.proxy.ledger.live), 0)
+        (line,) = [line for line in lines if line.startswith("connection")]
+        self.assertIn("rejected: client_denied: ", line)
+
+    async def test_nobody_is_named_on_a_unix_socket(self) -> None:
+        """Where only some may come, nobody is none of them."""
+        for allow, welcome in (((), True), (("203.0.113.0/24",), False)):
+            self.run_proxy(clients={"allow": allow})
+            door = self.proxy.door_of(Listener("unix:/x", proxy_protocol=True))
+            peer = await self.dial_unix(door)
+            peer.write(LOCAL + WHATSAPP)
+            await until(lambda p=peer: p.eof or p.lost or self.proxy.ledger.kinds[Kind.WHATSAPP])
+            self.assertEqual(bool(self.proxy.ledger.kinds[Kind.WHATSAPP]), welcome)
+            peer.close()
 
     async def test_log(self) -> None:
         """As much of its address as is asked for; nothing by default."""

@@ -166,7 +166,8 @@ class CloseTests(ClockCase):
         relay.expire()
         slow.go_on()
         await slow.counted(size)
-        await until(lambda: self.a_moment_passes() and slow.lost)
+        # Time goes on until both sides are gone: each is looked after for itself.
+        await until(lambda: self.a_moment_passes() and slow.lost and not self.proxy.ledger.live)
         self.assertFalse(slow.eof)  # nobody has said that it is all
         await self.ended_with(Reason.IDLE)
         self.assertEqual(self.clock.getDelayedCalls(), [])

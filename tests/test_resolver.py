@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from tests.peers import until
 from whatsproxy import resolver
 from whatsproxy.descriptors import NoDescriptorsError
-from whatsproxy.resolver import CLIENT_LOOKUPS, KEEP, ResolutionError, Resolver
+from whatsproxy.resolver import ADDRESSES, CLIENT_LOOKUPS, KEEP, ResolutionError, Resolver
 
 
 class Names:
@@ -57,6 +57,12 @@ class ResolverTests(TestCase):
     async def test_addresses_once_each(self) -> None:
         self.names.answers["a.test"] = ["2001:db8::1", "192.0.2.1", "2001:db8::1"]
         self.assertEqual(await self.resolver.resolve("a.test"), ["2001:db8::1", "192.0.2.1"])
+
+    async def test_thousands(self) -> None:
+        """The best of them: each costs time later."""
+        many = [f"192.0.{n >> 8}.{n & 255}" for n in range(4000)]
+        self.names.answers["a.test"] = many
+        self.assertEqual(await self.resolver.resolve("a.test"), many[:ADDRESSES])
 
     async def test_no_descriptors(self) -> None:
         """What the system says then is not what it seems, unless it says so."""

@@ -41,6 +41,18 @@ class EarlyTests(TlsCase):
         upstream.close()
         await self.ended_with(Reason.CLIENT_CLOSED)
 
+    async def test_the_service_stops_meanwhile(self) -> None:
+        """The upstream, which is all that is left, is cut."""
+        client, fake = await self.waiting()
+        client.close()
+        await settled(lambda: len(self.proxy.ledger.live), 20)
+        session = self.session()
+        fake.last.callback(await self.arrival(self.upstreams.port))
+        upstream = await self.upstreams.accepted()
+        await upstream.ended()
+        session.holder.abort(Reason.SHUTDOWN)
+        await until(lambda: not self.proxy.ledger.live)
+
     async def test_breaking_off(self) -> None:
         for leave in (TlsPeer.end, TlsPeer.reset):
             client, fake = await self.waiting()

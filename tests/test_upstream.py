@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.socks5_attempt import ToServer
 from whatsproxy import socks5
+from whatsproxy.addresses import ForbiddenAddressError
 from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError
@@ -63,6 +64,15 @@ class AttemptTests(SynchronousTestCase):
             [asked[:2] for asked in self.legs.asked],
             [("1", "a.test"), ("2", "a.test"), ("1", "b.test"), ("2", "b.test")],
         )
+
+    def test_a_forbidden_address(self) -> None:
+        """Where one leg must not go no other goes; another destination may be tried."""
+        connecting = self.connect(A, B)
+        self.fail_last(ForbiddenAddressError("not there"))
+        self.assertEqual([asked[:2] for asked in self.legs.asked][1:], [("1", "b.test")])
+        self.fail_last(ForbiddenAddressError("nor there"))
+        self.failureResultOf(connecting, ForbiddenAddressError)
+        self.assertEqual(len(self.legs.asked), 2)
 
     def test_success(self) -> None:
         """The first that works is taken, and says where it leads."""

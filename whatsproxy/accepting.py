@@ -21,7 +21,7 @@ from whatsproxy.descriptors import EXHAUSTED, PER_CONNECTION, below, room
 POLL = 0.1
 #: So far below the limit nobody looks twice: the last newcomer got the lowest number that was free,
 #: and no more than so many descriptors are taken between two newcomers.
-AMPLE = 256
+FAR = 256
 #: How far a lot grows.
 GROWTH = 16
 #: Seconds between two reports in the log.
@@ -78,7 +78,7 @@ class Acceptor:
     def may_enter(self) -> bool:
         """Answer whether one more may be accepted, and stop listening where not."""
         if self._timer is None:
-            if below(self._last + AMPLE, self._kept):
+            if below(self._last + FAR, self._kept):
                 return True
             if room(PER_CONNECTION, self._kept) == PER_CONNECTION:
                 return True

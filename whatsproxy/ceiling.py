@@ -21,9 +21,10 @@ class Ceiling:
 
     Usually a connection reads AMPLE bytes at a time, and reads no more while as many wait for the
     other side. Above ``most`` bytes in all it is SCARCE bytes: whoever has more waiting does not
-    read. So no more is used than ``most``, what arrives in a second, and a few KiB a connection (16
-    while it is being detected). It looks only at connections that have moved, or have something
-    waiting: an idle one costs nothing but a comparison.
+    read. When that has helped it is twice as many with each look, up to AMPLE again. So no more is
+    used than ``most``, what arrives in a second, and a few KiB a connection (16 while it is being
+    detected). It looks only at connections that have moved, or have something waiting: an idle one
+    costs nothing but a comparison.
     """
 
     def __init__(self, clock: IReactorTime, ledger: Ledger, most: int) -> None:
@@ -33,7 +34,13 @@ class Ceiling:
         self._timer: IDelayedCall | None = None
         #: Bytes that waited at the last look.
         self.buffered = 0
-        self.scarce = False
+        #: Bytes that each connection may read at a time, and have waiting.
+        self.share = AMPLE
+
+    @property
+    def scarce(self) -> bool:
+        """Whether there is less for each connection than usual."""
+        return self.share < AMPLE
 
     def watch(self) -> None:
         """There is a connection: look from now on."""
@@ -43,11 +50,11 @@ class Ceiling:
     def apply_to(self, holder: Holder) -> None:
         """Let whoever begins to hold a connection have what there is."""
         if self.scarce:
-            holder.limit(SCARCE)
+            holder.limit(self.share)
 
     def rest(self) -> None:
         """There is no connection: look no more."""
-        self.buffered, self.scarce = 0, False
+        self.buffered, self.share = 0, AMPLE
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -69,16 +76,17 @@ class Ceiling:
                     most=self._most,
                     total=total,
                 )
-            self._give(SCARCE)  # the new ones, too
-            self.scarce = True
-        elif self.scarce and total <= self._most * RELIEF:
-            log.info("{total} bytes wait: reading as usual", total=total)
-            self._give(AMPLE)
-            self.scarce = False
-        elif self.scarce:
             self._give(SCARCE)
+        elif self.scarce and total <= self._most * RELIEF:
+            # Step by step: everybody at once would be too much again.
+            self._give(min(2 * self.share, AMPLE))
+            if self.share == AMPLE:
+                log.info("{total} bytes wait: reading as usual", total=total)
 
     def _give(self, size: int) -> None:
+        if size == self.share:
+            return  # newcomers have asked for it
+        self.share = size
         for session in list(self._ledger.live):
             if session.holder is not None:
                 session.holder.limit(size)

@@ -16,6 +16,14 @@ def check(loaded: Loaded) -> None:
             'nobody could connect: an endpoint description is expected, such as ["tcp6:8443"], or '
             "a [[listener]]",
         )
+    for listener in settings.server.listener:
+        if listener.allow and not listener.proxy_protocol and listener.endpoint[:5] == "unix:":
+            raise loaded.error(
+                "server",
+                "listener",
+                f"allow has no meaning for {listener.endpoint}, whose clients have no addresses: "
+                "the mode of the socket says who may come",
+            )
     if "*" in settings.policy.allow:
         _check_open(loaded, listeners)
     if any(listener.proxy_protocol for listener in listeners) and not settings.server.proxy_trusted:

@@ -3,6 +3,8 @@
 from whatsproxy.networks import AddressSet, host_of
 from whatsproxy.reason import Reason
 
+#: Why a client may not come.
+REFUSALS = frozenset({Reason.CLIENT_DENIED, Reason.CLIENT_CROWD, Reason.CLIENT_RATE})
 #: Clients whose rate is remembered. In a crowd of more the oldest half is forgotten: they may begin
 #: anew, and memory stays what it is.
 REMEMBERED = 65536
@@ -52,16 +54,19 @@ class Clients:
         self._rate = Rate(rate, burst) if rate else None
         self._live: dict[int, int] = {}
 
-    def admit(self, client: int | None, allow: AddressSet | None, now: float) -> Reason | None:
+    def admit(
+        self, client: int | None, allow: AddressSet | None, now: float, *, named: bool = False
+    ) -> Reason | None:
         """Let a connection in, to be told of by ``leave``; or say why not.
 
-        ``allow`` is the listener's own rule. ``now`` is in seconds.
+        ``allow`` is the listener's own rule. ``now`` is in seconds. ``named``: somebody had to say
+        who the client is, and a client that nobody names is none of those that are allowed.
         """
+        rules = [rule for rule in (self.allow, allow) if rule is not None]
         if client is None:
-            return None
-        for rule in (self.allow, allow):
-            if rule is not None and client not in rule:
-                return Reason.CLIENT_DENIED
+            return Reason.CLIENT_DENIED if named and rules else None
+        if any(client not in rule for rule in rules):
+            return Reason.CLIENT_DENIED
         if self.deny is not None and client in self.deny:
             return Reason.CLIENT_DENIED
         host = host_of(client)

@@ -52,7 +52,7 @@ def is_own(address: str) -> bool:
             return not _can_bind(family, elsewhere) or _is_source_of_itself(family, address)
     except OSError as e:
         if e.errno in EXHAUSTED:
-            raise NoDescriptorsError(f"no descriptor to judge {address} with") from None
+            raise NoDescriptorsError("no descriptor to judge an address with") from None
     return False
 
 

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from whatsproxy.addresses import Addresses
 from whatsproxy.ceiling import Ceiling
-from whatsproxy.clients import Clients
+from whatsproxy.clients import REFUSALS, Clients
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.destination import Destination
 from whatsproxy.dial import is_own
@@ -144,7 +144,7 @@ class ProxyFactory:
         return self.ledger.open(door.kinds, client)
 
     def _admit(self, door: Door, session: Session) -> Reason | None:
-        refusal = self.clients.admit(session.client, door.allow, self.clock.seconds())
+        refusal = self.clients.admit(session.client, door.allow, self.clock.seconds(), named=True)
         session.admitted = refusal is None
         return refusal
 
@@ -156,7 +156,12 @@ class ProxyFactory:
     def _ended(self, session: Session, reason: Reason, detail: str, seconds: float) -> None:
         if session.admitted:
             self.clients.leave(session.client)
-        self.journal.ended(session, reason, detail, seconds)
+        if reason in REFUSALS and not session.admitted:
+            # Behind a load balancer; elsewhere there is no session for such a client.
+            now = self.clock.seconds()
+            self.journal.rejected(reason, session.client, self.ledger.ends[reason], now)
+        else:
+            self.journal.ended(session, reason, detail, seconds)
         if not self.ledger.live:
             self.ceiling.rest()
 

@@ -24,15 +24,16 @@ class Journal:
         log.emit(
             LogLevel.warn if reason.error else LogLevel.info,
             "connection ended: {reason} protocol={protocol} to={target} seconds={seconds:.3f}"
-            " received={received} sent={sent}{who}{detail}",
+            " received={received} sent={sent}{log_who}{log_detail}",
             reason=reason.value,
             protocol=protocol_of(session),
             target=session.target or "-",
             seconds=seconds,
             received=session.received,
             sent=session.sent,
-            who=self._who(session.client),
-            detail=f" ({detail})" if detail else "",
+            detail=detail,
+            log_detail=f" ({detail})" if detail else "",
+            **self._who(session.client),
         )
 
     def rejected(self, reason: Reason, client: int | None, count: int, now: float) -> None:
@@ -40,17 +41,19 @@ class Journal:
         if now >= self._silent_until.get(reason, 0.0):
             self._silent_until[reason] = now + REMIND
             log.warn(
-                "connections rejected: {reason}: {text}: {count} so far{who}",
+                "connections rejected: {reason}: {text}: {count} so far{log_who}",
                 reason=reason.value,
                 text=reason.text,
                 count=count,
-                who=self._who(client),
+                **self._who(client),
             )
 
-    def _who(self, client: int | None) -> str:
+    def _who(self, client: int | None) -> dict[str, str]:
+        """Return the client as a field of its own, and as a part of a text line."""
         if self._clients == "none" or client is None:
-            return ""
-        return f" client={(address_of if self._clients == 'full' else neighbourhood)(client)}"
+            return {"log_who": ""}
+        who = (address_of if self._clients == "full" else neighbourhood)(client)
+        return {"client": who, "log_who": f" client={who}"}
 
 
 def protocol_of(session: Session) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -120,7 +121,16 @@ class LineObserver:
     def _open(self) -> TextIO:
         if self._output in ("stdout", "stderr"):
             return tolerant(getattr(sys, self._output))
-        return open(self._output, "a", encoding="utf-8", errors="backslashreplace")
+        return open(
+            self._output, "a", encoding="utf-8", errors="backslashreplace", opener=_open_at_once
+        )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe without a reader is an error, not to be waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _about_lost(event: LogEvent, lost: int) -> LogEvent:

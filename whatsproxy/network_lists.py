@@ -8,8 +8,8 @@ from whatsproxy.files import Stamp, read_file, stamp, why
 from whatsproxy.listen_codecs import FILE_PREFIX
 from whatsproxy.networks import Networks, parse_list, parse_network
 
-#: Bytes of a file: hundreds of thousands of networks.
-SIZE_LIMIT = 16 << 20
+#: Bytes of a file: some 250,000 networks, which take about a second.
+SIZE_LIMIT = 4 << 20
 
 log = Logger()
 

@@ -1,5 +1,6 @@
 """What is read anew while the service runs, on SIGHUP and when its files change."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ class Reloader(Service):
         self._counts = ledger.reloads
         #: Why the last attempt failed, of those whose did.
         self._failures: dict[Loadable, str] = {}
+        #: Looks since something has failed.
+        self._looks: Counter[Loadable] = Counter()
         self._watch = LoopingCall(self._look)
         self._watch.clock = reactor
 
@@ -56,12 +59,16 @@ class Reloader(Service):
             self._guarded(self._look_at, loadable)
 
     def _look_at(self, loadable: Loadable) -> None:
-        # What has failed may have been in the middle of a change, or short of descriptors.
         if loadable.changed():
             self._failures.pop(loadable, None)
+            self._looks.pop(loadable, None)
             self._load(loadable)
         elif loadable in self._failures:
-            self._load(loadable)
+            # It may have been in the middle of a change, or short of descriptors: once more, and
+            # again after twice as many looks each time.
+            self._looks[loadable] += 1
+            if self._looks[loadable].bit_count() == 1:
+                self._load(loadable)
 
     def _load(self, loadable: Loadable) -> None:
         """Read it anew; what has failed before in this way is not told again."""
@@ -78,6 +85,7 @@ class Reloader(Service):
                 )
             return
         self._failures.pop(loadable, None)
+        self._looks.pop(loadable, None)
         self._counts[loadable.name, "ok"] += 1
         loadable.announce()
 

@@ -16,6 +16,8 @@ from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError, short
 #: Look-ups at a time of names that clients chose; the rest waits for its turn. They take their
 #: descriptors from descriptors.KEPT.
 CLIENT_LOOKUPS = 32
+#: Addresses of a name that are kept, the best; an answer may hold thousands.
+ADDRESSES = 16
 #: Seconds for which the address of a configured name is used again (its TTL is not to be had).
 KEEP = 10.0
 
@@ -82,7 +84,7 @@ class Resolver:
         try:
             # As bytes: the name is in its normal form already, and Python knows IDNA 2003 only.
             found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
-            answer = list(dict.fromkeys(str(address[0]) for *_, address in found))
+            answer = list(dict.fromkeys(str(address[0]) for *_, address in found))[:ADDRESSES]
         except OSError as e:
             # What the C library says without descriptors depends on what it had open.
             if e.errno in EXHAUSTED or short(0):

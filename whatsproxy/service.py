@@ -27,9 +27,6 @@ from whatsproxy.upstream import probe
 from whatsproxy.users import UsersError
 from whatsproxy.web import State, operator_site
 
-#: The longest queue of connections not yet accepted; the kernel's somaxconn caps it.
-BACKLOG = 4096
-
 log = Logger()
 
 

@@ -180,7 +180,7 @@ def in_flight(transport: Any) -> int:
     try:
         handle = transport.getHandle()
         queued = fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4))
-        if ITCPTransport.providedBy(transport) and hasattr(socket, "TCP_INFO"):
+        if handle.family != socket.AF_UNIX and hasattr(socket, "TCP_INFO"):
             # Where the peer has broken off already, what was queued is no longer on its way.
             state = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
             if state[0] == _TCP_CLOSE:

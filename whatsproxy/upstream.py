@@ -196,6 +196,7 @@ class _Attempts:
         self._tls = tls
         self._introduce = introduce
         self._attempts = attempts
+        self._destination: Destination | None = None
         self._deadline = clock.seconds() + timeout
         self._result: Deferred[Arrival] = Deferred(self._cancelled)
         self._connecting: Deferred[Any] | None = None
@@ -206,6 +207,7 @@ class _Attempts:
 
     def _next(self) -> None:
         destination, leg = self._attempts.pop(0)
+        self._destination = destination
         left = self._deadline - self._clock.seconds()
         share = max(left / (len(self._attempts) + 1), 0.001)
         arrival = Arrival(destination)
@@ -228,6 +230,9 @@ class _Attempts:
     def _failed(self, failure: Failure) -> None:
         if self._result.called:
             return  # cancelled
+        if failure.check(ForbiddenAddressError):
+            # No other leg may do what this one must not.
+            self._attempts = [a for a in self._attempts if a[0] != self._destination]
         if self._attempts:
             self._next()
         else:

@@ -171,7 +171,7 @@ class ClientLeg(ClientProtocol):
             self._regulate()
 
     def _origin(self) -> Origin | None:
-        return self.kept if self.exchange is None else self.exchange.origin
+        return (self.exchange and self.exchange.origin) or self.kept
 
     # -- Requests
 

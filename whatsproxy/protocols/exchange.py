@@ -9,7 +9,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from whatsproxy.ceiling import SCARCE
 from whatsproxy.http1.heads import Limits
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.origin import Origin
@@ -232,8 +231,7 @@ class Exchange:
             tune(arrival.transport, keepalive=False)
             origin = Origin(proxy.clock, arrival.destination, self._asker.limits)
             hand_over(arrival, origin)
-            if proxy.ceiling.scarce:
-                set_buffer(origin.transport, SCARCE)
+            set_buffer(origin.transport, proxy.ceiling.share)
         except Exception:
             arrival.transport.abortConnection()  # nobody else knows it yet
             raise

@@ -56,7 +56,7 @@ class ProxyHeaderReader(ClientProtocol):
             session.client, session.ends = header.ends.client, header.ends
         refusal = self._admit(session)
         if refusal is not None:
-            self._refuse(refusal)
+            self.abort(refusal)  # at once, as at other listeners
         else:
             self._deadline.stop()
             hand_over(self, Sniffer(self.proxy, session), self._buffer[header.size :])

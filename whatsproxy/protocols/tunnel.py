@@ -13,7 +13,7 @@ from whatsproxy.protocols.refused import Refused
 from whatsproxy.reason import Reason
 from whatsproxy.route import Route
 from whatsproxy.session import Session
-from whatsproxy.transport import hand_over
+from whatsproxy.transport import StreamTransport, hand_over, unsent
 from whatsproxy.upstream import Arrival, reason_of
 
 #: Bytes that are kept for an upstream that is not there yet; beyond them the client must wait.
@@ -32,6 +32,7 @@ class Tunnel(ClientProtocol):
         "_early",
         "_ended",
         "_gone",
+        "_last",
         "_limit",
         "_reading",
         "_route",
@@ -52,6 +53,8 @@ class Tunnel(ClientProtocol):
         self._early = early
         self._ended = ended
         self._gone = False
+        #: The upstream's, where that alone is left.
+        self._last: StreamTransport | None = None
         self._limit = EARLY_LIMIT
         self._reading = True
         self._started = proxy.clock.seconds()
@@ -82,11 +85,15 @@ class Tunnel(ClientProtocol):
         self._stop_connecting()
         if not self._gone:
             super().abort(reason)
+        elif self._last is not None:
+            self._last.abortConnection()
         elif waiting:
             self.session.close(reason)
 
     def held(self) -> int:
         """Count what waits for the upstream, too."""
+        if self._last is not None:
+            return unsent(self._last)
         return len(self._early) + super().held()
 
     def limit(self, size: int) -> None:
@@ -128,6 +135,7 @@ class Tunnel(ClientProtocol):
         self.proxy.ledger.connect_time.observe(self.proxy.clock.seconds() - self._started)
         self.session.target = str(arrival.destination)
         if self._gone:
+            self._last = arrival.transport
             arrival.transport.write(self._early)
             bye = partial(self.session.close, Reason.CLIENT_CLOSED)
             hand_over(arrival, LingeringClose(self.proxy.clock, bye))
