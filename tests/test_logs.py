@@ -205,6 +205,23 @@ class ObserverTests(SynchronousTestCase):
             self.writer()
         self.assertEqual(caught.exception.errno, errno.ENXIO)
 
+    def test_a_reader_that_stalls(self) -> None:
+        """Nobody waits for it; when it reads again it is told what it has missed."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        with os.fdopen(writing, "w") as stream:
+            self.patch(sys, "stdout", stream)
+            writer = LineObserver("stdout", text_line)
+            for _ in range(3000):
+                writer(event(what="x" * 50))
+            self.assertGreater(writer._lost, 0)
+            lost = writer._lost
+            os.read(reading, 1 << 20)
+            writer(event(what="again"))
+        said = os.read(reading, 1 << 20).decode()
+        self.assertIn("again\n", said)
+        self.assertIn(f"{lost} lines are late or lost", said)
+
     def test_streams(self) -> None:
         for name in ("stdout", "stderr"):
             stream = io.StringIO()

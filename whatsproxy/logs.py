@@ -1,10 +1,13 @@
 """Log lines: text or JSON, one a line whatever a stranger sends, to a stream or a file."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import re
+import select
+import stat
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -94,9 +97,13 @@ class LineObserver:
                 lost, self._lost = self._lost, 0
                 self._write(_about_lost(event, lost))
         except OSError:
-            self._lost += 1  # a full disk must not end what the event is about
+            # Neither a full disk nor a reader that has stalled may end, or hold up, what the event
+            # is about.
+            self._lost += 1
 
     def _write(self, event: LogEvent) -> None:
+        if not would_take(self._file):
+            raise BlockingIOError(errno.EAGAIN, "nobody reads the log")
         self._file.write(self._line(event))
         self._file.flush()
 
@@ -131,6 +138,19 @@ def _open_at_once(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+def would_take(file: TextIO) -> bool:
+    """Tell whether a pipe or a socket has room for a line, so that to write does not block."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except (OSError, ValueError):
+        return True  # no descriptor behind it
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return True
+    poll = select.poll()
+    poll.register(file, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _about_lost(event: LogEvent, lost: int) -> LogEvent:
