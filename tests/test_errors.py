@@ -15,7 +15,7 @@ from tests.support import (
     to_upstream,
 )
 from whatsproxy.listen_codecs import Listener
-from whatsproxy.protocols import proxy_header, sniffer
+from whatsproxy.protocols import looking, proxy_header, sniffer
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
 
@@ -82,7 +82,7 @@ class ErrorTests(LoopbackCase):
         self.start_proxy(make_settings(), clock=self.clock, upstream=FakeUpstream())
         client = await self.client()
         await until(lambda: self.factory.ledger.live)
-        self.patch(sniffer, "Refused", broken)
+        self.patch(looking, "Refused", broken)
         self.clock.advance(10)
         await client.ended()
         client.close()

@@ -5,7 +5,7 @@ from tests.http_peers import HttpCase, HttpClient, OriginPeer, chunked, head_of
 from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
 from whatsproxy.lingering import LINGER
-from whatsproxy.protocols.sniffer import GRACE
+from whatsproxy.protocols.looking import GRACE
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -69,7 +69,7 @@ class IdleTests(ReuseCase):
         """Nothing new begins, for who has begun to say what it wants; who has not is let go."""
         self.start()
         silent, begun = await self.connect(), await self.connect(b"GE")
-        await until(lambda: sum(bool(s.holder._buffer) for s in self.factory.ledger.live) == 1)
+        await until(lambda: sum(bool(s.holder.buffer) for s in self.factory.ledger.live) == 1)
         await until(lambda: len(self.factory.ledger.live) == 2)
         self.factory.drain()
         begun.ask(self.request()[2:])

@@ -37,7 +37,7 @@ class SnifferCase(LoopbackCase):
         (session,) = self.proxy.ledger.live
         holder = session.holder
         assert isinstance(holder, Sniffer)
-        await until(lambda: len(holder._buffer) >= size, f"not {size} bytes buffered")
+        await until(lambda: len(holder.buffer) >= size, f"not {size} bytes buffered")
         self.assertIs(session.holder, holder)
         return holder
 
@@ -185,7 +185,7 @@ class KindTests(SnifferCase):
         (session,) = self.proxy.ledger.live
         holder = session.holder
         await until(
-            lambda: session.kind or (isinstance(holder, Sniffer) and len(holder._buffer) >= size)
+            lambda: session.kind or (isinstance(holder, Sniffer) and len(holder.buffer) >= size)
         )
 
     async def leave(self, client: Peer) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import log_lines, part_of
-from whatsproxy import tap
+from whatsproxy import settling, tap
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.config import FILE_VARIABLE
 from whatsproxy.descriptors import RESERVE
@@ -28,7 +28,7 @@ class TapCase(SynchronousTestCase):
     def setUp(self) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
         self.patch(os, "environ", clean)
-        self.patch(tap, "raise_limit", lambda: None)  # whatever this machine's is
+        self.patch(settling, "raise_limit", lambda: None)  # whatever this machine's is
         self.patch(tap, "use_steady_time", lambda _: None)  # of the reactor that runs the tests
 
     def file(self, text: str) -> str:
@@ -124,7 +124,7 @@ class CheckConfigTests(TapCase):
     def test_warnings(self) -> None:
         self.captured()
         errors = self.captured("stderr")
-        self.patch(tap, "raise_limit", lambda: 1000)
+        self.patch(settling, "raise_limit", lambda: 1000)
         self.assertEqual(self.exit_of("--check-config"), 0)
         self.assertIn("max_connections lowered to 436", errors.getvalue())
 
@@ -187,7 +187,7 @@ class MistakeTests(TapCase):
 class DescriptorTests(TapCase):
     def setUp(self) -> None:
         super().setUp()
-        self.patch(tap, "raise_limit", lambda: 1000)
+        self.patch(settling, "raise_limit", lambda: 1000)
 
     def test_default(self) -> None:
         """Lowered to what fits, with one warning that shows the arithmetic, and it is used."""
@@ -212,9 +212,9 @@ class DescriptorTests(TapCase):
         self.assertEqual((settled.settings.server.max_connections, settled.warnings), (436, []))
 
     def test_extremes(self) -> None:
-        self.patch(tap, "raise_limit", lambda: RESERVE + 1)
+        self.patch(settling, "raise_limit", lambda: RESERVE + 1)
         self.assertIn("[server] max_connections", self.exit_of())
-        self.patch(tap, "raise_limit", lambda: None)
+        self.patch(settling, "raise_limit", lambda: None)
         self.assertEqual(self.settings().server.max_connections, 27500)
 
 

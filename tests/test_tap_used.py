@@ -23,7 +23,7 @@ from tests.support import (
 )
 from tests.tls_peers import TlsPeer, client_side
 from whatsproxy import factory as factory_module
-from whatsproxy import tap
+from whatsproxy import settling, tap
 from whatsproxy.clienthello import ClientHello
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.destination import Destination
@@ -39,7 +39,7 @@ ANY_PORT = f"tcp:0:interface={LOOPBACK}"
 
 def make(case: SynchronousTestCase, *arguments: str) -> Any:
     """Return the whole service for a command line, as ``twistd -n whatsproxy`` makes it."""
-    case.patch(tap, "raise_limit", lambda: None)  # whatever this machine's is
+    case.patch(settling, "raise_limit", lambda: None)  # whatever this machine's is
     case.patch(tap, "use_steady_time", lambda _: None)  # of the reactor that runs the tests
     options = Options()
     options.parseOptions([*arguments, "--log-level", "debug"])

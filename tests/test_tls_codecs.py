@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.builders import host_names
-from whatsproxy import tap
+from whatsproxy import settling
 from whatsproxy.codecs import Codec
 from whatsproxy.config import load
 from whatsproxy.tls_codecs import (
@@ -137,14 +137,14 @@ class PathTests(SynchronousTestCase):
 
     def test_relative_ones(self) -> None:
         """They mean the directory that twistd is started in, not the one that it changes to."""
-        self.patch(tap, "raise_limit", lambda: None)
+        self.patch(settling, "raise_limit", lambda: None)
         options: dict[tuple[str, str], Any] = {
             ("tls", "cache_dir"): "cache",
             ("tls", "upstream_ca_file"): "/ca.pem",
             ("tls", "certificate"): [{"cert_file": "a.pem", "key_file": "b/a.key"}],
         }
         here = os.getcwd()
-        tls = tap.settle(load(options=options)).settings.tls
+        tls = settling.settle(load(options=options)).settings.tls
         self.assertEqual((tls.cache_dir, tls.upstream_ca_file), (f"{here}/cache", "/ca.pem"))
         self.assertEqual(tls.certificate, (CertificateFiles(f"{here}/a.pem", f"{here}/b/a.key"),))
-        self.assertEqual(tap.settle(load()).settings.tls, load().settings.tls)
+        self.assertEqual(settling.settle(load()).settings.tls, load().settings.tls)

@@ -214,7 +214,7 @@ class RefusedTests(TlsCase):
     async def test_a_client_that_leaves(self) -> None:
         for leave in (TlsPeer.close, TlsPeer.notify, TlsPeer.end, TlsPeer.reset):
             client = await self.secured(b"W")
-            await until(lambda: getattr(self.session().holder, "_buffer", b"") == b"W")
+            await until(lambda: getattr(self.session().holder, "buffer", b"") == b"W")
             leave(client)
             await until(lambda: not self.proxy.ledger.live)
         await self.ended_with(*[Reason.UNDETECTED] * 4)

@@ -12,7 +12,7 @@ from tests.peers import LOOPBACK
 from tests.support import keep_signal_handlers, log_lines, make_settings, part_of
 from tests.test_reload import ReloadCase
 from tests.user_support import write_users
-from whatsproxy import tap
+from whatsproxy import settling, tap
 from whatsproxy.config import load
 from whatsproxy.http1.credentials import Credentials
 from whatsproxy.reload import WATCH, Reloader
@@ -56,10 +56,10 @@ class StartTests(SynchronousTestCase):
 
     def test_a_relative_path(self) -> None:
         """It means the directory that twistd is started in, not the one that it changes to."""
-        self.patch(tap, "raise_limit", lambda: None)
+        self.patch(settling, "raise_limit", lambda: None)
         for given, path in (("users", f"{os.getcwd()}/users"), ("/a/users", "/a/users"), ("", "")):
             options: dict[tuple[str, str], Any] = {("http", "users_file"): given}
-            settled = tap.settle(load(options=options))
+            settled = settling.settle(load(options=options))
             self.assertEqual(settled.settings.http.users_file, path)
 
     def test_the_service_reloads_them(self) -> None:
@@ -68,7 +68,7 @@ class StartTests(SynchronousTestCase):
         self.patch(tap, "use_steady_time", lambda _: None)
         path = write_users(self.mktemp(), alice="wonder")
         settings = make_settings(http={"users_file": path}, metrics={"listen": ""})
-        service = tap.build(tap.Settled(settings, []), {"nodaemon": True, "logfile": "-"})
+        service = tap.build(settling.Settled(settings, []), {"nodaemon": True, "logfile": "-"})
         verifier = part_of(service, ProxyService).factory.verifier
         assert verifier is not None
         self.assertIn(verifier, part_of(service, Reloader)._loadables)

@@ -144,7 +144,7 @@ def would_take(file: TextIO) -> bool:
     """Tell whether a pipe or a socket has room for a line, so that to write does not block."""
     try:
         mode = os.fstat(file.fileno()).st_mode
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return True  # no descriptor behind it
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return True

@@ -1,6 +1,5 @@
 """``twistd whatsproxy`` and the .tac file: options in, a service out."""
 
-import dataclasses
 import getopt
 import os
 import sys
@@ -15,17 +14,14 @@ from twisted.python.components import Componentized
 from twisted.python.util import gidFromString, uidFromString
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # its public home
 
-from whatsproxy.checks import check
-from whatsproxy.config import FILE_VARIABLE, ConfigError, Loaded, absolute_output, load
-from whatsproxy.descriptors import DescriptorError, arithmetic, fit, raise_limit
-from whatsproxy.listen_codecs import at_paths, listener_at
-from whatsproxy.listeners import endpoint_of
+from whatsproxy.config import FILE_VARIABLE, ConfigError, load
 from whatsproxy.logs import LineObserver, observer_of, tolerant
 from whatsproxy.privileges import Inheritance, owner_to_be
 from whatsproxy.reference import effective
 from whatsproxy.reload import Reloader
 from whatsproxy.service import ProxyService, StartupError
-from whatsproxy.settings import ServerSettings, Settings, TlsSettings
+from whatsproxy.settings import Settings
+from whatsproxy.settling import Settled, settle
 from whatsproxy.signals import SignalService
 
 log = Logger()
@@ -92,98 +88,6 @@ class Options(usage.Options):
 
     def _append(self, section: str, name: str, value: str) -> None:
         self._given.setdefault((section, name), []).append(value)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settled:
-    """Settings that this machine can serve, and what the operator should know of them."""
-
-    settings: Settings
-    warnings: list[str]
-
-
-def settle(loaded: Loaded) -> Settled:
-    """Check what only the running system can judge. Raises ConfigError."""
-    from twisted.internet import reactor  # noqa: TID251  # twistd has installed it by now
-
-    settings = loaded.settings
-    if settings.server.listener and ("server", "listen") not in loaded.origins:
-        # Who has said where to listen does not want the default beside it.
-        server = dataclasses.replace(settings.server, listen=())
-        settings = dataclasses.replace(settings, server=server)
-        loaded = dataclasses.replace(loaded, settings=settings)
-    check(loaded)
-    warnings = []
-    for section, name, descriptions in (
-        ("server", "listen", [listener_at(d).endpoint for d in settings.server.listen]),
-        ("server", "listener", [listener.endpoint for listener in settings.server.listener]),
-        ("metrics", "listen", [settings.metrics.listen] if settings.metrics.listen else []),
-    ):
-        for description in descriptions:
-            try:
-                endpoint_of(reactor, description)
-            except Exception as e:  # each kind of endpoint fails in its own way
-                why = "systemd passes no such socket" if isinstance(e, LookupError) else e
-                problem = f"{description!r} is no endpoint description: {why}"
-                raise loaded.error(section, name, problem) from None
-    wanted = settings.server.max_connections
-    limit = raise_limit()
-    try:
-        fitting = fit(wanted, limit)
-    except DescriptorError as e:
-        raise loaded.error("server", "max_connections", str(e)) from None
-    if fitting < wanted:
-        problem = arithmetic(wanted, limit)
-        if wanted != ServerSettings().max_connections:
-            raise loaded.error("server", "max_connections", f"{problem}; {fitting} would fit")
-        warnings.append(f"max_connections lowered to {fitting}: {problem}")
-    try:
-        output = absolute_output(settings.logging.output)
-        tls = absolute_paths(settings.tls)
-        users_file = absolute(settings.http.users_file)
-        clients = dataclasses.replace(
-            settings.clients,
-            allow=at_paths(settings.clients.allow, os.path.abspath),
-            deny=at_paths(settings.clients.deny, os.path.abspath),
-        )
-        listener = tuple(
-            dataclasses.replace(each, allow=at_paths(each.allow, os.path.abspath))
-            for each in settings.server.listener
-        )
-    except OSError as e:
-        problem = f"the working directory is gone ({e.strerror}): name an absolute path"
-        raise loaded.error("logging", "output", problem) from None
-    return Settled(
-        dataclasses.replace(
-            settings,
-            server=dataclasses.replace(settings.server, max_connections=fitting, listener=listener),
-            clients=clients,
-            logging=dataclasses.replace(settings.logging, output=output),
-            tls=tls,
-            http=dataclasses.replace(settings.http, users_file=users_file),
-        ),
-        warnings,
-    )
-
-
-def absolute(path: str) -> str:
-    """Return a path that leads to the same file after a change of directory."""
-    return os.path.abspath(path) if path else ""
-
-
-def absolute_paths(tls: TlsSettings) -> TlsSettings:
-    """Return settings whose files are found after a change of directory, too."""
-    return dataclasses.replace(
-        tls,
-        cache_dir=absolute(tls.cache_dir),
-        upstream_ca_file=absolute(tls.upstream_ca_file),
-        certificate=tuple(
-            dataclasses.replace(
-                files, cert_file=absolute(files.cert_file), key_file=absolute(files.key_file)
-            )
-            for files in tls.certificate
-        ),
-    )
 
 
 def settle_or_exit(path: str | None, given: dict[tuple[str, str], Any]) -> Settled:

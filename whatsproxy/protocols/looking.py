@@ -1,0 +1,98 @@
+"""What stages have in common that look at a connection's first bytes: buffer, decide, be gone."""
+
+from typing import Generic, TypeVar
+
+from twisted.internet.error import ConnectionClosed
+from twisted.python.failure import Failure
+
+from whatsproxy.incremental import NeedMore
+from whatsproxy.protocols.base import ClientProtocol, Proxy
+from whatsproxy.protocols.refused import Refused
+from whatsproxy.reason import Reason
+from whatsproxy.session import Session
+from whatsproxy.transport import hand_over
+
+#: Seconds that a silent client is still given when the service stops.
+GRACE = 1.0
+
+Found = TypeVar("Found")
+
+
+class Looking(ClientProtocol, Generic[Found]):
+    """Holds what has arrived until ``look`` can tell what it is, and leaves it to ``found``.
+
+    That may take ``timeouts.sniff`` seconds in all, and ``most`` bytes. ``too_little`` is why a
+    connection ends that has said something, and not enough.
+    """
+
+    __slots__ = ("_deadline", "_wanted", "buffer")
+
+    most: int
+    too_little: Reason
+
+    def __init__(self, proxy: Proxy, session: Session) -> None:
+        super().__init__(proxy, session)
+        self.buffer = b""
+        self._wanted = 1
+        self._deadline = self.deadline(self.give_up)
+
+    def look(self, data: bytes) -> Found | NeedMore:
+        """Tell what it is, or how many bytes that takes."""
+        raise NotImplementedError
+
+    def found(self, what: Found) -> None:
+        """Hand over; no time limit is running any more."""
+        raise NotImplementedError
+
+    def connectionMade(self) -> None:
+        """Start the clock."""
+        super().connectionMade()
+        self._deadline.set(self.proxy.settings.timeouts.sniff)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Look, if this is enough."""
+        self.buffer = self.buffer + data if self.buffer else data
+        if len(self.buffer) < self._wanted:
+            return
+        what = self.look(self.buffer)
+        if isinstance(what, NeedMore):
+            self._wanted = what.at_least
+            if self._wanted > self.most:
+                self.give_up()
+            return
+        self._deadline.stop()
+        self.found(what)
+
+    def readConnectionLost(self) -> None:
+        """The client will not say more."""
+        self.give_up(peer_ended=True)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone."""
+        self._deadline.stop()
+        why = self._verdict() if reason.check(ConnectionClosed) else Reason.INTERNAL
+        self.session.close(self.reason or why)
+
+    def abort(self, reason: Reason) -> None:
+        """Look no more, and let the client go at once."""
+        self._deadline.stop()
+        super().abort(reason)
+
+    def drain(self) -> None:
+        """Give a client that has said nothing yet GRACE seconds: its words may be on their way."""
+        if not self.buffer:
+            self._deadline.hasten(GRACE)
+
+    def held(self) -> int:
+        """Count what is looked at, too, which has a limit of its own."""
+        return len(self.buffer) + super().held()
+
+    def give_up(self, reason: Reason | None = None, *, peer_ended: bool = False) -> None:
+        """Let the client go in good order."""
+        self._deadline.stop()
+        why = reason or self._verdict()
+        hand_over(self, Refused(self.proxy, self.session, why, peer_ended=peer_ended))
+
+    def _verdict(self) -> Reason:
+        """Who has said nothing perhaps wanted to know only whether we are there."""
+        return self.too_little if self.buffer else Reason.NO_DATA
