@@ -44,6 +44,17 @@ class LimitTests(GuardCase):
         many = before + b"X: y\r\n" * 4 + b"\r\n"
         self.refuse(many, HeadTooLargeError, "more than 3 fields", limits)
 
+    def test_what_stands_behind_the_limit_changes_nothing(self) -> None:
+        """It is seen in one piece and never in single bytes: the error must be the same."""
+        limits = Limits(head=100)
+        for behind in (b"\n", b"\rx", b"\r\r\n", b"\r\n\r\n"):
+            data = b.get(b"X: " + b"x" * 100)[:101] + behind + b"Y: y\r\n\r\n"
+            for responses in (False, True):
+                text = "head is larger"
+                self.refuse(data, HeadTooLargeError, text, limits, responses=responses)
+            section = b.CHUNKED + b"0\r\n" + data
+            self.refuse(section, HeadTooLargeError, "trailer section is larger", limits)
+
     def test_fields(self) -> None:
         for responses, build in ((False, b.get), (True, b.answer)):
             fields = [b"X: y"] * (99 if build is b.get else 100)

@@ -11,6 +11,7 @@ from tests.peers import reactor, settled, until
 from tests.user_support import authorization
 from whatsproxy.protocols.origin import EVENTS_A_TURN
 from whatsproxy.reason import Reason
+from whatsproxy.verifier import PER_SITE, THREADS
 
 
 class BodyTests(UsersCase):
@@ -82,7 +83,7 @@ class MeanwhileTests(UsersCase):
         self.gate.open()
         verifier: Any = self.factory.verifier
         await until(lambda: not verifier._running)
-        self.assertEqual((verifier._checks, verifier._queue), ({}, {}))
+        self.assertEqual((verifier._checks, verifier._queues), ({}, ({}, {})))
         self.assertEqual(self.origins.peers, [])
 
     async def test_requests_wait(self) -> None:
@@ -104,7 +105,7 @@ class MeanwhileTests(UsersCase):
         self.gate.close()
         page = head_of(b"GET / HTTP/1.1", b"Host: proxy.test")
 
-        def check(_: Any) -> Deferred[bool]:
+        def check(*_: Any) -> Deferred[bool]:
             checking: Deferred[bool] = Deferred()
             reactor.callFromThread(checking.callback, True)
             return checking
@@ -140,11 +141,11 @@ class MeanwhileTests(UsersCase):
             for n in range(5)
         ]
         verifier: Any = self.factory.verifier
-        await until(lambda: len(verifier._queue) == 3)
+        await until(lambda: len(verifier._queues[0]) == 3)
         for client in clients:
             client.peer.reset()
         await self.ended_with(*[Reason.CLIENT_RESET] * 5)
-        self.assertEqual(verifier._queue, {})
+        self.assertEqual(verifier._queues, ({}, {}))
         await self.over()
         self.assertEqual(len(self.gate.checked), 2)
 
@@ -211,7 +212,7 @@ class MeanwhileTests(UsersCase):
         client, origin, _ = await self.asked(self.request(b"/", ALICE))
         origin.answer()
         await client.answer()
-        self.factory.verifier.load()  # so that it is checked anew
+        self.factory.verifier._right._until.clear()  # so that it is checked anew
         self.gate.close()
         client.ask(self.request(b"/2", ALICE))
         await until(lambda: len(self.gate.checked) == 2)
@@ -253,9 +254,7 @@ class MeanwhileTests(UsersCase):
         """Who comes then is told so, and who waits is served."""
         client = await self.held()
         with_queue: Any = self.factory.verifier
-        for number in range(200):
-            if len(with_queue._queue) >= 64:
-                break
+        for number in range(THREADS - 1 + PER_SITE):
             await self.connect(self.request(b"/", authorization("alice", f"word{number}")))
             await until(lambda n=number: len(with_queue._checks) == n + 2)
         late = await self.connect(self.request(b"/", authorization("alice", "late")))
@@ -275,7 +274,7 @@ class MeanwhileTests(UsersCase):
     async def test_a_tunnel_when_there_are_too_many(self) -> None:
         """Refused, it is not taken for more requests."""
         await self.held()
-        self.patch(self.factory.verifier, "_queue", dict.fromkeys(map(str, range(64))))
+        self.patch(self.factory.verifier, "_queues", (dict.fromkeys(map(str, range(64))), {}))
         client = await self.connect(self.connect_here(WRONG), self.request(b"/", ALICE))
         self.assertError(await client.answer(), 503)
         await client.closed()

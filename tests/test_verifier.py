@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -16,8 +17,23 @@ from tests.support import log_lines
 from tests.user_support import Gate, hash_of, write_users
 from whatsproxy import verifier as verifier_module
 from whatsproxy.http1.credentials import Credentials
+from whatsproxy.networks import number_of
 from whatsproxy.users import UsersError
-from whatsproxy.verifier import NICE, QUEUE, RIGHT_KEPT, THREADS, WRONG_KEPT, BusyError, Verifier
+from whatsproxy.verifier import (
+    NICE,
+    PER_SITE,
+    QUEUE,
+    RIGHT_KEPT,
+    SUSPECT,
+    THREADS,
+    WRONG_KEPT,
+    BusyError,
+    Verifier,
+)
+
+
+def host(n: int) -> int:
+    return number_of(f"192.0.2.{n}")
 
 
 def credentials(user: str, password: str) -> Credentials:
@@ -51,9 +67,9 @@ class VerifierCase(TestCase):
         self.assertEqual(self.ledger.logins, {"ok": 0, "failed": 0, "busy": 0} | counts)
 
     def assertNothingIsLeft(self) -> None:
-        self.assertEqual(
-            (self.verifier._checks, self.verifier._queue, self.verifier._running), ({}, {}, 0)
-        )
+        verifier = self.verifier
+        self.assertEqual((verifier._checks, verifier._queues, verifier._running), ({}, ({}, {}), 0))
+        self.assertEqual(verifier._places, {})
 
 
 class CheckTests(VerifierCase):
@@ -79,7 +95,9 @@ class CheckTests(VerifierCase):
 
     async def test_a_few_at_a_time(self) -> None:
         self.gate.close()
-        waiting = [self.verifier.check(credentials("alice", f"word{n}")) for n in range(10)]
+        waiting = [
+            self.verifier.check(credentials("alice", f"word{n}"), host(n)) for n in range(10)
+        ]
         await until(lambda: len(self.gate.checked) == THREADS)
         self.assertEqual(self.verifier._running, THREADS)
         self.gate.open()
@@ -92,7 +110,9 @@ class CheckTests(VerifierCase):
         """Those that wait already are checked all the same, and then there is room again."""
         self.gate.close()
         most = THREADS + QUEUE
-        waiting = [self.verifier.check(credentials("alice", f"word{n}")) for n in range(most)]
+        waiting = [
+            self.verifier.check(credentials("alice", f"word{n}"), host(n)) for n in range(most)
+        ]
         for _ in range(3):
             self.assertRaises(BusyError, self.verifier.check, ALICE)
         # Who asks for what is under way takes no place.
@@ -111,6 +131,45 @@ class CheckTests(VerifierCase):
         self.assertEqual([await each for each in waiting], [True] * 5)
         self.assertEqual(self.gate.checked, [b"wonder"])
         self.assertLogins(ok=5)
+
+    async def test_one_site(self) -> None:
+        """It has few places; others find theirs free, whatever it does."""
+        self.gate.close()
+        site = number_of("2001:db8:1::1")
+        guesses = [
+            self.verifier.check(credentials("alice", f"word{n}"), site + (n << 64))
+            for n in range(THREADS + PER_SITE)
+        ]
+        self.assertRaises(BusyError, self.verifier.check, WRONG, site)
+        guesses += [
+            self.verifier.check(credentials("bob", other), number_of(other))
+            for other in ("2001:db8:2::1", "192.0.2.1", "192.0.2.2")
+        ]
+        self.gate.open()
+        for each in guesses:
+            await each
+        self.assertNothingIsLeft()
+
+    async def test_who_has_guessed_wrong_comes_last(self) -> None:
+        """For SUSPECT seconds; and a crowd of those leaves room for others."""
+        crowd = [host(n) for n in range(QUEUE)]
+        for n, client in enumerate(crowd):
+            self.assertFalse(await self.verifier.check(credentials("alice", f"first{n}"), client))
+        self.gate.checked.clear()
+        self.gate.close()
+        waiting = [
+            self.verifier.check(credentials("alice", f"word{n}"), client)
+            for n, client in enumerate(crowd)
+        ]
+        honest = self.verifier.check(ALICE, number_of("198.51.100.1"))
+        self.gate.open()
+        self.assertTrue(await honest)
+        self.assertLess(self.gate.checked.index(b"wonder"), 2 * THREADS)
+        for each in waiting:
+            await each
+        self.clock.advance(SUSPECT)
+        self.assertFalse(self.verifier._suspects.has(crowd[0], self.clock.seconds()))
+        self.assertNothingIsLeft()
 
     async def test_names_and_passwords_are_not_mixed_up(self) -> None:
         """Only what is the same in both is one check."""
@@ -131,7 +190,7 @@ class CheckTests(VerifierCase):
         for each in (*running, queued, also):
             each.cancel()
             self.failureResultOf(each, CancelledError)
-        self.assertEqual(len(self.verifier._queue), 1)
+        self.assertEqual(list(map(len, self.verifier._queues)), [1, 0])
         self.gate.open()
         self.assertTrue(await stays)
         await until(lambda: not self.verifier._running)
@@ -249,6 +308,18 @@ class FileTests(VerifierCase):
         self.assertEqual([await each for each in waiting], [False, True])
         self.assertEqual([self.verifier.remembered(each) for each in (ALICE, WRONG)], [False, True])
         self.assertNothingIsLeft()
+
+    async def test_remembered_over_a_new_file(self) -> None:
+        """Whose hash is the same need not come again; whose is not must."""
+        self.assertEqual(await self.asked(ALICE, credentials("bob", "builder")), [True, True])
+        lines = Path(self.path).read_text().splitlines()
+        (alices,) = [line for line in lines if line.startswith("alice:")]
+        write_users(self.path, bob="builder")
+        with open(self.path, "a") as file:
+            file.write(f"{alices}\n")
+        self.verifier.load()
+        self.assertTrue(self.verifier.remembered(ALICE))
+        self.assertIsNone(self.verifier.remembered(credentials("bob", "builder")))
 
     async def test_of_the_old_file_nothing_is_remembered(self) -> None:
         self.gate.close()

@@ -130,6 +130,7 @@ class ProxyFactory:
                 self._reject(Reason.PROXY_UNTRUSTED, client)
                 return None
             session = self._open(door, client)
+            session.relayed = True
             return ProxyHeaderReader(self, session, partial(self._admit, door))
         refusal = self.clients.admit(client, door.allow, self.clock.seconds())
         if refusal is not None:

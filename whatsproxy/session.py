@@ -75,7 +75,7 @@ class Session:
     sniffer has decided, ``inner`` is what was found inside TLS that ends here; ``target`` is for
     the log. ``kinds`` are those that its listener takes. ``client`` is the number of the client's
     address (see networks), None where it has none; ``ends`` is what a load balancer has said;
-    ``admitted``: the client's limits count it.
+    ``admitted``: the client's limits count it; ``relayed``: it comes by way of one.
     ``buffered`` bytes waited for somebody at the last look, when so many had ``moved``.
     """
 
@@ -85,6 +85,7 @@ class Session:
     client: int | None = None
     ends: Ends | None = None
     admitted: bool = False
+    relayed: bool = False
     holder: Holder | None = None
     kind: Kind | None = None
     inner: Kind | None = None

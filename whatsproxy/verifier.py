@@ -5,28 +5,35 @@ import hashlib
 import os
 import sys
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from whatsproxy.files import Stamp, stamp
 from whatsproxy.http1.credentials import Credentials
+from whatsproxy.networks import is_v4
 from whatsproxy.session import Ledger
 from whatsproxy.users import Users, UsersError, read_users, users_of
 
 #: Checks at a time, each with a processor of its own.
 THREADS = 2
-#: Checks that wait for their turn; beyond them clients are told that it is busy.
+#: Checks that wait for their turn, and of them one site's; beyond them it is busy. A second queue,
+#: as long, behind the first, is for sites that have guessed wrong in the last SUSPECT seconds.
 QUEUE = 64
+PER_SITE = 4
+SUSPECT = 60.0
 #: Seconds for which a right password is remembered, from its last use on; and a wrong one.
 RIGHT_KEPT, WRONG_KEPT = 60.0, 5.0
 #: How many are remembered. There is one right one a user; of wrong ones there are any number.
 MEMORY = 16384
 #: How much less of a processor than the rest of the process a check gets (nice(2)).
 NICE = 10
+
+Key = TypeVar("Key", bytes, int)
 
 log = Logger()
 
@@ -39,8 +46,11 @@ class Verifier:
     """Checks credentials by a file of users.
 
     What was found is remembered by a digest with a key that nobody else has, never by the password,
-    and forgotten when the file is read anew. A check that is under way serves all who ask for the
-    same meanwhile.
+    for as long as the file has the same hash for that user. A check that is under way serves all
+    who ask for the same meanwhile.
+
+    Who guesses keeps nobody out: a site (an IPv4 address, a /48 in IPv6) has few places in the
+    queue, and whoever has guessed wrong stands behind all that have not.
     """
 
     name = "users"
@@ -53,7 +63,13 @@ class Verifier:
         self._key = os.urandom(32)
         self._stamp: Stamp = None
         self._checks: dict[bytes, _Check] = {}
-        self._queue: dict[bytes, None] = {}  # in order of arrival; each can be taken out
+        # In order of arrival; each can be taken out. The second one's turn comes when the first is
+        # empty.
+        self._queues: tuple[dict[bytes, None], dict[bytes, None]] = ({}, {})
+        self._places: Counter[int] = Counter()  # of each site that waits
+        self._suspects: _Memory[int] = _Memory(SUSPECT)
+        self._right: _Memory[bytes] = _Memory(RIGHT_KEPT)
+        self._wrong: _Memory[bytes] = _Memory(WRONG_KEPT)
         self._running = 0
         self._use(users_of({}))
 
@@ -86,8 +102,6 @@ class Verifier:
 
     def _use(self, users: Users) -> None:
         self._users = users
-        self._right = _Memory(RIGHT_KEPT)
-        self._wrong = _Memory(WRONG_KEPT)
 
     # -- Clients
 
@@ -103,34 +117,39 @@ class Verifier:
             return False
         return None
 
-    def check(self, credentials: Credentials) -> "Deferred[bool]":
+    def check(self, credentials: Credentials, client: int | None = None) -> "Deferred[bool]":
         """Return a Deferred of whether they are right, which comes in a later turn.
 
+        ``client`` is the number of who asks (see networks); None is one client, too.
         Cancelling it forgets the answer. It fails with BusyError where there are no threads; raises
         that where too many wait.
         """
         digest = self._digest(credentials)
         check = self._checks.get(digest)
         if check is None:
-            if len(self._queue) >= QUEUE:
+            site = _site_of(client)
+            queue = self._queues[self._suspects.has(site, self._reactor.seconds())]
+            if len(queue) >= QUEUE or self._places[site] >= PER_SITE:
                 self._logins["busy"] += 1
                 raise BusyError
-            check = self._checks[digest] = _Check(credentials)
-            self._queue[digest] = None
+            check = self._checks[digest] = _Check(credentials, site)
+            queue[digest] = None
+            self._places[site] += 1
         waiting: Deferred[bool] = Deferred(partial(self._forget, digest))
         check.waiting.append(waiting)
         self._start_queued()
         return waiting
 
     def _digest(self, credentials: Credentials) -> bytes:
-        # There is no colon in a name: no two pairs are one.
-        pair = credentials.user + b":" + credentials.password
+        # There is no colon in a name, nor in a hash: no two of them are one.
+        hashed = self._users.hashes.get(credentials.user, b"")
+        pair = b":".join((hashed, credentials.user, credentials.password))
         return hashlib.blake2b(pair, key=self._key, digest_size=32).digest()
 
     def _start_queued(self) -> None:
-        while self._queue and self._running < THREADS:
-            digest = next(iter(self._queue))
-            del self._queue[digest]
+        while any(self._queues) and self._running < THREADS:
+            digest = next(iter(self._queues[0] or self._queues[1]))
+            self._take_out(digest)
             self._running += 1
             users, credentials = self._users, self._checks[digest].credentials
             # No daemon: Python would end such a thread at the end of the process by unwinding it,
@@ -157,12 +176,17 @@ class Verifier:
         self._running -= 1
         check = self._checks[digest]
         if users is not self._users and check.waiting:
-            self._queue = {digest: None} | self._queue  # by those of now, and first
+            # By those of now, and first.
+            self._queues = ({digest: None} | self._queues[0], self._queues[1])
+            self._places[check.site] += 1
         else:
             del self._checks[digest]
             if isinstance(found, bool) and users is self._users:
+                now = self._reactor.seconds()
                 memory = self._right if found else self._wrong
-                memory.add(digest, self._reactor.seconds())
+                memory.add(self._digest(check.credentials), now)  # with the hash of now
+                if not found:
+                    self._suspects.add(check.site, now)
             for waiting in check.waiting:
                 if not waiting.called:  # one that was answered may have ended another
                     self._answer(waiting, found)
@@ -184,8 +208,17 @@ class Verifier:
         if check is None or waiting not in check.waiting:
             return  # it is just being answered
         check.waiting.remove(waiting)
-        if not check.waiting and digest in self._queue:
-            del self._queue[digest], self._checks[digest]
+        if not check.waiting and any(digest in queue for queue in self._queues):
+            self._take_out(digest)
+            del self._checks[digest]
+
+    def _take_out(self, digest: bytes) -> None:
+        for queue in self._queues:
+            queue.pop(digest, None)
+        site = self._checks[digest].site
+        self._places[site] -= 1
+        if not self._places[site]:
+            del self._places[site]
 
 
 @dataclass(slots=True)
@@ -193,24 +226,32 @@ class _Check:
     """Credentials that are being checked, or are going to be, and who wants to know."""
 
     credentials: Credentials
+    site: int
     waiting: "list[Deferred[bool]]" = field(default_factory=list)
 
 
-class _Memory:
-    """Digests, each for so many seconds; the oldest goes where there are too many."""
+class _Memory(Generic[Key]):
+    """Keys, each for so many seconds; the oldest goes where there are too many."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: dict[bytes, float] = {}  # the first to end is the first here
+        self._until: dict[Key, float] = {}  # the first to end is the first here
 
-    def has(self, digest: bytes, now: float) -> bool:
-        return self._until.get(digest, now) > now
+    def has(self, key: Key, now: float) -> bool:
+        return self._until.get(key, now) > now
 
-    def add(self, digest: bytes, now: float) -> None:
-        self._until.pop(digest, None)
+    def add(self, key: Key, now: float) -> None:
+        self._until.pop(key, None)
         if len(self._until) >= MEMORY:
             del self._until[next(iter(self._until))]
-        self._until[digest] = now + self._seconds
+        self._until[key] = now + self._seconds
+
+
+def _site_of(client: int | None) -> int:
+    """Return what stands for all that one client can easily be: in IPv6 a /48 (RFC 6177)."""
+    if client is None:
+        return -1
+    return client if is_v4(client) else client >> 80
 
 
 def _step_back() -> None:

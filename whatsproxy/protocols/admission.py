@@ -76,7 +76,7 @@ class AdmittingLeg(AnsweringLeg):
         right = False if credentials is None else verifier.remembered(credentials)
         if credentials is not None and right is None:
             try:
-                checking = verifier.check(credentials)
+                checking = verifier.check(credentials, self.session.client)
             except BusyError:
                 self._turn_away(Reason.LOGIN_BUSY)
                 return
@@ -122,4 +122,6 @@ def is_private(session: Session) -> bool:
     """
     if session.inner is not None:
         return True  # TLS ended here
+    if session.relayed and session.ends is None:
+        return False  # whose connection it is nobody has said
     return session.client is None or is_loopback(session.client)
