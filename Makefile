@@ -49,6 +49,7 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	tests/sandbox $(BIN)/python bench/load.py
 	tests/sandbox $(BIN)/python bench/scrape.py
+	$(BIN)/python bench/networks.py
 	tests/sandbox $(BIN)/python bench/forward.py
 
 # trial does not find these by itself: they take too long for every day.

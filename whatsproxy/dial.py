@@ -6,6 +6,7 @@ gets a chance (DNS rebinding).
 
 import socket
 from collections.abc import Callable
+from functools import cache
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -45,11 +46,9 @@ def is_own(address: str) -> bool:
     Raises NoDescriptorsError where there is none to ask with: who cannot ask must not say no.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    elsewhere = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
     try:
         if _can_bind(family, address):
-            # Unless the system lets anything be bound (ip_nonlocal_bind).
-            return not _can_bind(family, elsewhere) or _is_source_of_itself(family, address)
+            return not _can_bind_anything(family) or _is_source_of_itself(family, address)
     except OSError as e:
         if e.errno in EXHAUSTED:
             raise NoDescriptorsError("no descriptor to judge an address with") from None
@@ -65,6 +64,12 @@ def _can_bind(family: int, address: str) -> bool:
                 raise
             return False
         return True
+
+
+@cache
+def _can_bind_anything(family: int) -> bool:
+    """Whether the system lets others' addresses be bound (ip_nonlocal_bind)."""
+    return _can_bind(family, "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1")
 
 
 def _is_source_of_itself(family: int, address: str) -> bool:
