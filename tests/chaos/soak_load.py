@@ -117,7 +117,7 @@ class Load:
         for times in range(ASKED):
             await asyncio.sleep(PAUSE)
             upload = self._origins.uploads.get(order.number)
-            if upload is not None and upload.how or upload is None and times > ASKED / 6:
+            if (upload is not None and upload.how) or (upload is None and times > ASKED / 6):
                 break
         return self._origins.uploads.pop(order.number, None)
 
