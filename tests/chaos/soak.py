@@ -60,7 +60,7 @@ async def soak(minutes: float, core: float, seed: int) -> int:
             stack.callback(party.proxy.stop)
             await warm(party)
             await asyncio.to_thread(rest, party)
-        load = Load(parties, origins, account, seed)
+        load = Load(parties, socks, origins, account, seed)
         took = await under_load(minutes * 60, load, Trouble(parties, socks, account, seed), core)
         problems = [
             f"{party.name}: {problem}"

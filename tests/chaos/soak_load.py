@@ -10,6 +10,7 @@ from tests.chaos.orders import FAULTS, PIECE, Order
 from tests.chaos.origins import Origins, Upload
 from tests.chaos.soak_account import Account
 from tests.chaos.soak_parties import Party
+from tests.chaos.soak_trouble import Socks
 from tests.chaos.transfers import HTTP, TUNNELS, WAYS, UnwantedError
 
 CLIENTS = 60
@@ -27,11 +28,15 @@ ASKED, PAUSE = 80, 0.1
 class Load:
     """Clients that pause between two connections so long that all this takes ``core`` CPUs."""
 
-    def __init__(self, parties: list[Party], origins: Origins, account: Account, seed: int) -> None:
+    def __init__(
+        self, parties: list[Party], socks: Socks, origins: Origins, account: Account, seed: int
+    ) -> None:
         self.go_on = True
         #: Seconds, in the mean.
         self.think = 0.5
         self.parties = parties
+        self._socks = socks
+        self._known: set[str] = set()
         self._origins = origins
         self.account = account
         self._seed = seed
@@ -145,9 +150,19 @@ class Load:
         # It may not have come so far; a SOCKS server may make an end of the break.
         vague = party.vague and way != "through"
         told = upload is None or upload.how == "reset" or (vague and upload.how == "short")
-        if not told and not self.account.excused(party.name, "short", 0, began):
+        if not told and party.vague and await self._forgotten():
+            self.account.faults["SOCKS server: forgets a connection by a mistake of its own"] += 1
+        elif not told and not self.account.excused(party.name, "short", 0, began):
             when = time.monotonic() - began
             what = f"{when:.1f} s after an upload was cut the origin knows {upload}"
             self.account.enter("lost", party.name, way, what)
-        else:
-            self.account.enter("broken", party.name, way)
+            return
+        self.account.enter("broken", party.name, way)
+
+    async def _forgotten(self) -> bool:
+        """Tell whether the SOCKS server has been told of a break, and has not understood it."""
+        before = self._socks.forgotten()
+        await asyncio.sleep(1)  # what it is just opening, or closing, has a moment
+        found = before & self._socks.forgotten() - self._known
+        self._known |= set(list(found)[:1])  # each explains one
+        return bool(found)

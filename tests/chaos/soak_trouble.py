@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,20 @@ class Socks:
     def stop(self) -> None:
         """Kill it."""
         self.program.stop()
+
+    def forgotten(self) -> set[str]:
+        """Return its sockets that have been reset, and that it has not noticed.
+
+        Where poll(2) tells of an error and not yet of input, which happens while the reset is under
+        way on another processor, microsocks reads from the other side, and waits there for ever.
+        """
+        ours = set()
+        for link in Path(f"/proc/{self.program.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has just been closed
+                ours.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        listed = {line.split()[9] for line in lines}  # what is closed is not
+        return {inode for inode in ours - listed if inode.isdigit()}
 
 
 class Trouble:
