@@ -86,7 +86,7 @@ $(VENV)/.installed-dev: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(PIP) install --editable '.[dev]'
 	touch $@ $(VENV)/.installed
 
-# Its only source for this is a wheel: to build it takes clang and libFuzzer.
+# atheris comes as a wheel, or not at all: to build it takes clang and libFuzzer.
 $(VENV)/.installed-fuzz: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(PIP) install --only-binary atheris --editable '.[fuzz]' || { \
 		echo >&2 "make fuzz: no atheris for this Python (see above): there are wheels for CPython 3.11" \
