@@ -88,5 +88,11 @@ def in_memory() -> str | None:
 def scratch() -> Path:
     """Return a directory for files of this process, in memory where that is to be had."""
     path = tempfile.mkdtemp(prefix="whatsproxy-fuzz-", dir=in_memory())
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # and not somebody who was forked
+            shutil.rmtree(path, ignore_errors=True)
+
+    atexit.register(remove)
     return Path(path)
