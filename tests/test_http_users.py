@@ -4,7 +4,7 @@ from tests.builders import ledger_and_time
 from tests.http_cases import ESTABLISHED
 from tests.http_peers import HttpCase, head_of
 from tests.http_users_case import ALICE, CHALLENGE, ELSEWHERE, NOBODY, WRONG, UsersCase
-from tests.peers import LOOPBACK, Peer, until
+from tests.peers import LOOPBACK, Peer, settled, until
 from tests.support import CONNECT, FakeUpstream, log_lines
 from tests.tls_support import TlsCase
 from tests.user_support import authorization, write_users
@@ -12,6 +12,7 @@ from whatsproxy import factory as factory_module
 from whatsproxy.destination import Destination
 from whatsproxy.networks import number_of
 from whatsproxy.protocols.admission import ATTEMPTS, is_private
+from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
 from whatsproxy.sniff import Kind
 
@@ -220,6 +221,21 @@ class FromElsewhereTests(UsersCase):
             session.inner = Kind.HTTP
             self.assertIs(is_private(session), True)
 
+    def test_who_is_private_behind_a_load_balancer(self) -> None:
+        """Who is named is where he is; who is not is nowhere near, whoever has sent the header."""
+        ledger, _ = ledger_and_time()
+        for sender in ("127.0.0.1", None, "192.0.2.1"):
+            session = ledger.open(client=None if sender is None else number_of(sender))
+            session.relayed = True
+            self.assertIs(is_private(session), False, sender)
+            session.inner = Kind.HTTP
+            self.assertIs(is_private(session), True, sender)
+            session.inner = None
+            for client, private in (("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)):
+                session.client = number_of(client)
+                session.ends = Ends(session.client, 1, session.client, 2)
+                self.assertIs(is_private(session), private, (sender, client))
+
 
 class InsideTlsTests(TlsCase):
     async def test_from_elsewhere(self) -> None:
@@ -239,15 +255,29 @@ class InsideTlsTests(TlsCase):
         await client.got(ESTABLISHED)
 
     async def test_an_origin_by_its_host(self) -> None:
-        """The request that TLS brings to us for somebody else needs a password, too."""
+        """The request that TLS brings to us for somebody else needs a password, too.
+
+        It is not asked for, and what the name gets does not show whether it is allowed.
+        """
         path = write_users(self.mktemp(), alice="wonder")
         upstream = FakeUpstream()
         factory = self.start(fake=upstream, http={"users_file": path})
         assert factory.verifier is not None
         factory.verifier.load()
-        head = b"GET / HTTP/1.1\r\nHost: web.whatsapp.com\r\n"
-        client = await self.secured(head + b"\r\n")
-        await until(lambda: b"407 Proxy Authentication Required" in client.received)
+        allowed, other = (
+            b"GET / HTTP/1.1\r\nHost: %s\r\n" % name for name in (b"web.whatsapp.com", b"a.test")
+        )
+        client = await self.secured()
+        for field, said in ((b"", b"It works"), (WRONG + b"\r\n", b" 407 Proxy Auth")):
+            answers = []
+            for head in (allowed, other):
+                client.write(head + field + b"\r\n")
+                await until(lambda said=said: said in client.received)
+                answers.append(await settled(lambda: bytes(client.received)))
+                client.received.clear()
+            self.assertEqual(*answers)
+        client.write(other + ALICE + b"\r\n\r\n")
+        await until(lambda: b"does not allow tls://a.test:443" in client.received)
         self.assertEqual(upstream.asked, [])
-        client.write(head + ALICE + b"\r\n\r\n")
+        client.write(allowed + ALICE + b"\r\n\r\n")
         await until(lambda: upstream.asked)

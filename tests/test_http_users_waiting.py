@@ -6,12 +6,15 @@ from twisted.internet.defer import Deferred
 
 from tests.http_cases import ESTABLISHED
 from tests.http_peers import HttpClient, chunked, head_of
-from tests.http_users_case import ALICE, WRONG, UsersCase
-from tests.peers import reactor, settled, until
+from tests.http_users_case import ALICE, ELSEWHERE, WRONG, UsersCase
+from tests.peers import LOOPBACK, reactor, settled, until
 from tests.user_support import authorization
+from whatsproxy.http1.credentials import Credentials
+from whatsproxy.networks import number_of
 from whatsproxy.protocols.origin import EVENTS_A_TURN
 from whatsproxy.reason import Reason
-from whatsproxy.verifier import PER_SITE, THREADS
+from whatsproxy.turns import Turns, site_of
+from whatsproxy.verifier import THREADS
 
 
 class BodyTests(UsersCase):
@@ -78,12 +81,15 @@ class MeanwhileTests(UsersCase):
         await self.checking(client)
         return client
 
+    def guess(self, number: int) -> bytes:
+        return self.request(b"/", authorization("alice", f"word{number}"))
+
     async def over(self) -> None:
         """Let the check end; nobody hears of it, and nothing is left."""
         self.gate.open()
         verifier: Any = self.factory.verifier
         await until(lambda: not verifier._running)
-        self.assertEqual((verifier._checks, verifier._queues), ({}, ({}, {})))
+        self.assertEqual((verifier._checks, len(verifier._turns)), ({}, 0))
         self.assertEqual(self.origins.peers, [])
 
     async def test_requests_wait(self) -> None:
@@ -141,11 +147,11 @@ class MeanwhileTests(UsersCase):
             for n in range(5)
         ]
         verifier: Any = self.factory.verifier
-        await until(lambda: len(verifier._queues[0]) == 3)
+        await until(lambda: len(verifier._turns) == 3)
         for client in clients:
             client.peer.reset()
         await self.ended_with(*[Reason.CLIENT_RESET] * 5)
-        self.assertEqual(verifier._queues, ({}, {}))
+        self.assertEqual(len(verifier._turns), 0)
         await self.over()
         self.assertEqual(len(self.gate.checked), 2)
 
@@ -253,10 +259,11 @@ class MeanwhileTests(UsersCase):
     async def test_too_many(self) -> None:
         """Who comes then is told so, and who waits is served."""
         client = await self.held()
-        with_queue: Any = self.factory.verifier
-        for number in range(THREADS - 1 + PER_SITE):
-            await self.connect(self.request(b"/", authorization("alice", f"word{number}")))
-            await until(lambda n=number: len(with_queue._checks) == n + 2)
+        verifier: Any = self.factory.verifier
+        self.patch(verifier, "_turns", Turns(3))
+        for number in range(THREADS - 1 + 3):
+            await self.connect(self.guess(number))
+            await until(lambda n=number: len(verifier._checks) == n + 2)
         late = await self.connect(self.request(b"/", authorization("alice", "late")))
         self.assertError(await late.answer(), 503, "Too many passwords", "Try again soon")
         self.gate.open()
@@ -271,10 +278,33 @@ class MeanwhileTests(UsersCase):
         self.assertEqual((await late.answer()).status, 200)
         self.assertEqual(self.factory.ledger.logins["busy"], 1)
 
+    async def test_a_place_that_others_need(self) -> None:
+        """Who had it is told the same; the connection goes on."""
+        client = await self.held()
+        verifier: Any = self.factory.verifier
+        self.patch(verifier, "_turns", Turns(2))
+        guesses = [await self.connect(self.guess(number)) for number in range(THREADS - 1)]
+        await until(lambda: len(self.gate.checked) == THREADS)
+        for number in (8, 9):
+            guesses.append(await self.connect(self.guess(number)))
+            await until(lambda: len(verifier._checks) == len(guesses) + 1)
+        other = verifier.check(Credentials(b"bob", b"builder"), ELSEWHERE)
+        self.assertError(await guesses[-1].answer(), 503, "Too many passwords")
+        self.gate.open()
+        self.assertFalse(await other)
+        for each in guesses[:-1]:
+            await self.asks(each)
+        guesses[-1].ask(self.request())
+        await self.asks(guesses[-1])
+        await (await self.origins.accepted()).request()
+        client.peer.reset()
+
     async def test_a_tunnel_when_there_are_too_many(self) -> None:
         """Refused, it is not taken for more requests."""
         await self.held()
-        self.patch(self.factory.verifier, "_queues", (dict.fromkeys(map(str, range(64))), {}))
+        turns: Turns[bytes] = Turns(1)
+        turns.put(site_of(number_of(LOOPBACK)), b"somebody", 0.0)
+        self.patch(self.factory.verifier, "_turns", turns)
         client = await self.connect(self.connect_here(WRONG), self.request(b"/", ALICE))
         self.assertError(await client.answer(), 503)
         await client.closed()

@@ -11,6 +11,7 @@ from tests.peers import LOOPBACK, Peer, settled, turn, until
 from tests.support import RAW, WHATSAPP, log_lines
 from tests.tls_peers import OURS, client_side
 from tests.tls_support import TlsCase
+from tests.user_support import write_users
 from whatsproxy.listen_codecs import Listener
 from whatsproxy.networks import number_of
 from whatsproxy.reason import Reason
@@ -108,6 +109,17 @@ class BelievedTests(HeaderCase):
             await client.got(b"back")
             self.assertEqual(self.session().client, number_of(named or LOOPBACK), header)
             await self.leave(client)
+
+    async def test_passwords_in_the_clear(self) -> None:
+        """Asked for where the header says this machine; not where it names nobody."""
+        self.run_proxy(http={"users_file": write_users(self.mktemp(), alice="wonder")})
+        request = head_of(b"GET http://g.whatsapp.net/ HTTP/1.1", b"Host: g.whatsapp.net")
+        for header, status in ((v1("127.0.0.1"), b"407"), (v1(), b"403")):
+            client = await self.client(header + request)
+            await until(lambda c=client, s=status: b"HTTP/1.1 %s " % s in c.received)
+        for header in (UNKNOWN, LOCAL):
+            client = await self.client(header + request)
+            await until(lambda c=client: b"HTTP/1.1 403 " in c.received)
 
     async def test_byte_by_byte(self) -> None:
         """And the client's first bytes, too."""

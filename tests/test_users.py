@@ -176,6 +176,7 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(first.costs, set(costs))
         self.assertTrue(first.nobodys.startswith(b"$2b$%02d$" % max(costs)))
         self.assertNotEqual(first.nobodys, second.nobodys)
+        self.assertEqual(len(first.nobodys), len(ALICE))  # it goes into digests, too
         self.assertFalse(users_of({}).check(b"", b""))
 
     def test_no_text_shows_a_hash(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.builders import ledger_and_time
@@ -15,16 +15,14 @@ from tests.http_peers import TurningClock
 from tests.peers import until
 from tests.support import log_lines
 from tests.user_support import Gate, hash_of, write_users
-from whatsproxy import verifier as verifier_module
+from whatsproxy import turns as turns_module
 from whatsproxy.http1.credentials import Credentials
 from whatsproxy.networks import number_of
 from whatsproxy.users import UsersError
 from whatsproxy.verifier import (
     NICE,
-    PER_SITE,
     QUEUE,
     RIGHT_KEPT,
-    SUSPECT,
     THREADS,
     WRONG_KEPT,
     BusyError,
@@ -68,8 +66,8 @@ class VerifierCase(TestCase):
 
     def assertNothingIsLeft(self) -> None:
         verifier = self.verifier
-        self.assertEqual((verifier._checks, verifier._queues, verifier._running), ({}, ({}, {}), 0))
-        self.assertEqual(verifier._places, {})
+        waiting = len(verifier._turns)
+        self.assertEqual((verifier._checks, waiting, verifier._running), ({}, 0, 0))
 
 
 class CheckTests(VerifierCase):
@@ -133,43 +131,64 @@ class CheckTests(VerifierCase):
         self.assertLogins(ok=5)
 
     async def test_one_site(self) -> None:
-        """It has few places; others find theirs free, whatever it does."""
+        """It may have all places; but others get theirs, and are told in a later turn who lost."""
         self.gate.close()
         site = number_of("2001:db8:1::1")
         guesses = [
             self.verifier.check(credentials("alice", f"word{n}"), site + (n << 64))
-            for n in range(THREADS + PER_SITE)
+            for n in range(THREADS + QUEUE)
         ]
         self.assertRaises(BusyError, self.verifier.check, WRONG, site)
-        guesses += [
+        others = [
             self.verifier.check(credentials("bob", other), number_of(other))
             for other in ("2001:db8:2::1", "192.0.2.1", "192.0.2.2")
         ]
+        lost = guesses[-len(others) :]
+        self.assertFalse(any(each.called for each in guesses))
+        lost[0].cancel()
+        self.failureResultOf(lost[0], CancelledError)
+        for each in lost[1:]:
+            await self.assertFailure(each, BusyError)
         self.gate.open()
-        for each in guesses:
-            await each
+        for each in guesses[: -len(others)] + others:
+            self.assertFalse(await each)
+        self.assertLogins(failed=THREADS + QUEUE, busy=len(lost))
+        words = [word for word in self.gate.checked[: THREADS + 6] if b"word" in word]
+        self.assertEqual(len(words), THREADS + 3)  # one of each in turn
         self.assertNothingIsLeft()
 
     async def test_who_has_guessed_wrong_comes_last(self) -> None:
-        """For SUSPECT seconds; and a crowd of those leaves room for others."""
+        """And a crowd of those makes room for others."""
         crowd = [host(n) for n in range(QUEUE)]
         for n, client in enumerate(crowd):
             self.assertFalse(await self.verifier.check(credentials("alice", f"first{n}"), client))
         self.gate.checked.clear()
         self.gate.close()
-        waiting = [
+        clients = [*crowd, *crowd[:THREADS]]
+        guesses = [
             self.verifier.check(credentials("alice", f"word{n}"), client)
-            for n, client in enumerate(crowd)
+            for n, client in enumerate(clients)
         ]
         honest = self.verifier.check(ALICE, number_of("198.51.100.1"))
         self.gate.open()
         self.assertTrue(await honest)
         self.assertLess(self.gate.checked.index(b"wonder"), 2 * THREADS)
-        for each in waiting:
-            await each
-        self.clock.advance(SUSPECT)
-        self.assertFalse(self.verifier._suspects.has(crowd[0], self.clock.seconds()))
+        await gatherResults([each.addErrback(lambda f: f.trap(BusyError)) for each in guesses])
+        self.assertEqual(self.ledger.logins["busy"], 1)
         self.assertNothingIsLeft()
+
+    async def test_who_guesses_and_goes(self) -> None:
+        """He has guessed all the same; who has to go in the queue, or was right, has not."""
+        self.gate.close()
+        asked = (WRONG, host(1)), (ALICE, host(2)), (NOBODY, host(3))
+        for each in [self.verifier.check(*each) for each in asked]:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.gate.open()
+        await until(lambda: not self.verifier._running)
+        turns = self.verifier._turns
+        self.assertEqual(list(turns._wrong._until), [host(1)])
+        self.assertEqual(list(turns._right._until), [host(2)])
 
     async def test_names_and_passwords_are_not_mixed_up(self) -> None:
         """Only what is the same in both is one check."""
@@ -190,7 +209,7 @@ class CheckTests(VerifierCase):
         for each in (*running, queued, also):
             each.cancel()
             self.failureResultOf(each, CancelledError)
-        self.assertEqual(list(map(len, self.verifier._queues)), [1, 0])
+        self.assertEqual(len(self.verifier._turns), 1)
         self.gate.open()
         self.assertTrue(await stays)
         await until(lambda: not self.verifier._running)
@@ -250,7 +269,7 @@ class MemoryTests(VerifierCase):
 
     async def test_a_limited_number(self) -> None:
         """And wrong ones, of which there are any number, do not displace right ones."""
-        self.patch(verifier_module, "MEMORY", 3)
+        self.patch(turns_module, "MEMORY", 3)
         await self.asked(ALICE)
         wrong = [credentials("alice", f"word{n}") for n in range(5)]
         await self.asked(*wrong)

@@ -5,35 +5,27 @@ import hashlib
 import os
 import sys
 import threading
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from whatsproxy.files import Stamp, stamp
 from whatsproxy.http1.credentials import Credentials
-from whatsproxy.networks import is_v4
 from whatsproxy.session import Ledger
+from whatsproxy.turns import Memory, Turns, site_of
 from whatsproxy.users import Users, UsersError, read_users, users_of
 
 #: Checks at a time, each with a processor of its own.
 THREADS = 2
-#: Checks that wait for their turn, and of them one site's; beyond them it is busy. A second queue,
-#: as long, behind the first, is for sites that have guessed wrong in the last SUSPECT seconds.
+#: Checks that wait for their turn; beyond them it is busy.
 QUEUE = 64
-PER_SITE = 4
-SUSPECT = 60.0
 #: Seconds for which a right password is remembered, from its last use on; and a wrong one.
 RIGHT_KEPT, WRONG_KEPT = 60.0, 5.0
-#: How many are remembered. There is one right one a user; of wrong ones there are any number.
-MEMORY = 16384
 #: How much less of a processor than the rest of the process a check gets (nice(2)).
 NICE = 10
-
-Key = TypeVar("Key", bytes, int)
 
 log = Logger()
 
@@ -49,8 +41,9 @@ class Verifier:
     for as long as the file has the same hash for that user. A check that is under way serves all
     who ask for the same meanwhile.
 
-    Who guesses keeps nobody out: a site (an IPv4 address, a /48 in IPv6) has few places in the
-    queue, and whoever has guessed wrong stands behind all that have not.
+    Who guesses keeps nobody out: each site (an IPv4 address, a /48 in IPv6) has its turns, and
+    whoever has guessed wrong comes behind all that have not. Nobody is refused for what came of
+    guesses before: that would let one stranger keep out all who share an address with him.
     """
 
     name = "users"
@@ -63,13 +56,9 @@ class Verifier:
         self._key = os.urandom(32)
         self._stamp: Stamp = None
         self._checks: dict[bytes, _Check] = {}
-        # In order of arrival; each can be taken out. The second one's turn comes when the first is
-        # empty.
-        self._queues: tuple[dict[bytes, None], dict[bytes, None]] = ({}, {})
-        self._places: Counter[int] = Counter()  # of each site that waits
-        self._suspects: _Memory[int] = _Memory(SUSPECT)
-        self._right: _Memory[bytes] = _Memory(RIGHT_KEPT)
-        self._wrong: _Memory[bytes] = _Memory(WRONG_KEPT)
+        self._turns: Turns[bytes] = Turns(QUEUE)
+        self._right: Memory[bytes] = Memory(RIGHT_KEPT)
+        self._wrong: Memory[bytes] = Memory(WRONG_KEPT)
         self._running = 0
         self._use(users_of({}))
 
@@ -121,46 +110,49 @@ class Verifier:
         """Return a Deferred of whether they are right, which comes in a later turn.
 
         ``client`` is the number of who asks (see networks); None is one client, too.
-        Cancelling it forgets the answer. It fails with BusyError where there are no threads; raises
-        that where too many wait.
+        Cancelling it forgets the answer. It fails with BusyError where there are no threads, or
+        others had to have the place; raises that where too many wait.
         """
         digest = self._digest(credentials)
         check = self._checks.get(digest)
         if check is None:
-            site = _site_of(client)
-            queue = self._queues[self._suspects.has(site, self._reactor.seconds())]
-            if len(queue) >= QUEUE or self._places[site] >= PER_SITE:
+            site = site_of(client)
+            goes = self._turns.put(site, digest, self._reactor.seconds())
+            if goes == digest:
                 self._logins["busy"] += 1
                 raise BusyError
+            if goes is not None:
+                # In a later turn: this is in the middle of somebody else's request.
+                self._reactor.callLater(0, self._tell, self._checks.pop(goes), BusyError())
             check = self._checks[digest] = _Check(credentials, site)
-            queue[digest] = None
-            self._places[site] += 1
         waiting: Deferred[bool] = Deferred(partial(self._forget, digest))
         check.waiting.append(waiting)
         self._start_queued()
         return waiting
 
     def _digest(self, credentials: Credentials) -> bytes:
-        # There is no colon in a name, nor in a hash: no two of them are one.
-        hashed = self._users.hashes.get(credentials.user, b"")
+        # There is no colon in a name, nor in a hash: no two of them are one. All hashes have the
+        # same length: it is the same work whether there is such a user or not.
+        hashed = self._users.hashes.get(credentials.user, self._users.nobodys)
         pair = b":".join((hashed, credentials.user, credentials.password))
         return hashlib.blake2b(pair, key=self._key, digest_size=32).digest()
 
     def _start_queued(self) -> None:
-        while any(self._queues) and self._running < THREADS:
-            digest = next(iter(self._queues[0] or self._queues[1]))
-            self._take_out(digest)
-            self._running += 1
-            users, credentials = self._users, self._checks[digest].credentials
-            # No daemon: Python would end such a thread at the end of the process by unwinding it,
-            # which bcrypt, being in Rust, answers with an abort. So the end waits for it.
-            thread = threading.Thread(
-                target=self._work, args=(digest, users, credentials), name="verifier", daemon=False
-            )
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads, for now
-                self._reactor.callLater(0, self._checked, digest, users, BusyError())
+        while self._turns and self._running < THREADS:
+            self._start(self._turns.take(self._reactor.seconds()))
+
+    def _start(self, digest: bytes) -> None:
+        self._running += 1
+        users, credentials = self._users, self._checks[digest].credentials
+        # No daemon: Python would end such a thread at the end of the process by unwinding it,
+        # which bcrypt, being in Rust, answers with an abort. So the end waits for it.
+        thread = threading.Thread(
+            target=self._work, args=(digest, users, credentials), name="verifier", daemon=False
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, for now
+            self._reactor.callLater(0, self._checked, digest, users, BusyError())
 
     def _work(self, digest: bytes, users: Users, credentials: Credentials) -> None:
         """Check (in a thread)."""
@@ -176,21 +168,22 @@ class Verifier:
         self._running -= 1
         check = self._checks[digest]
         if users is not self._users and check.waiting:
-            # By those of now, and first.
-            self._queues = ({digest: None} | self._queues[0], self._queues[1])
-            self._places[check.site] += 1
+            self._start(digest)  # again at once, by those of now
         else:
             del self._checks[digest]
             if isinstance(found, bool) and users is self._users:
+                # Even if nobody waits any more: who guesses and goes has guessed.
                 now = self._reactor.seconds()
+                self._turns.note(check.site, now, right=found)
                 memory = self._right if found else self._wrong
                 memory.add(self._digest(check.credentials), now)  # with the hash of now
-                if not found:
-                    self._suspects.add(check.site, now)
-            for waiting in check.waiting:
-                if not waiting.called:  # one that was answered may have ended another
-                    self._answer(waiting, found)
+            self._tell(check, found)
         self._start_queued()
+
+    def _tell(self, check: "_Check", found: bool | Exception) -> None:
+        for waiting in check.waiting:
+            if not waiting.called:  # one that was answered may have ended another
+                self._answer(waiting, found)
 
     def _answer(self, waiting: "Deferred[bool]", found: bool | Exception) -> None:
         if isinstance(found, bool):
@@ -208,17 +201,8 @@ class Verifier:
         if check is None or waiting not in check.waiting:
             return  # it is just being answered
         check.waiting.remove(waiting)
-        if not check.waiting and any(digest in queue for queue in self._queues):
-            self._take_out(digest)
+        if not check.waiting and self._turns.remove(check.site, digest):
             del self._checks[digest]
-
-    def _take_out(self, digest: bytes) -> None:
-        for queue in self._queues:
-            queue.pop(digest, None)
-        site = self._checks[digest].site
-        self._places[site] -= 1
-        if not self._places[site]:
-            del self._places[site]
 
 
 @dataclass(slots=True)
@@ -228,30 +212,6 @@ class _Check:
     credentials: Credentials
     site: int
     waiting: "list[Deferred[bool]]" = field(default_factory=list)
-
-
-class _Memory(Generic[Key]):
-    """Keys, each for so many seconds; the oldest goes where there are too many."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until: dict[Key, float] = {}  # the first to end is the first here
-
-    def has(self, key: Key, now: float) -> bool:
-        return self._until.get(key, now) > now
-
-    def add(self, key: Key, now: float) -> None:
-        self._until.pop(key, None)
-        if len(self._until) >= MEMORY:
-            del self._until[next(iter(self._until))]
-        self._until[key] = now + self._seconds
-
-
-def _site_of(client: int | None) -> int:
-    """Return what stands for all that one client can easily be: in IPv6 a /48 (RFC 6177)."""
-    if client is None:
-        return -1
-    return client if is_v4(client) else client >> 80
 
 
 def _step_back() -> None:

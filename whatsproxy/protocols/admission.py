@@ -115,13 +115,19 @@ class AdmittingLeg(AnsweringLeg):
         self.give_error(reason, close=close)
 
 
+def brings_login(request: h11.Request) -> bool:
+    """Whether the client says who it is, whatever that is worth."""
+    return bool(values_of(items_of(request), PROXY_AUTHORIZATION))
+
+
 def is_private(session: Session) -> bool:
     """Whether nobody on the way can read what the client sends: TLS, or from this machine.
 
-    A client that a load balancer names is where that says it is; on a unix socket it is nowhere.
+    A client that a load balancer names is where that says it is, and one that it does not name may
+    be anywhere; on a unix socket of ours it is nowhere.
     """
     if session.inner is not None:
         return True  # TLS ended here
     if session.relayed and session.ends is None:
-        return False  # whose connection it is nobody has said
+        return False
     return session.client is None or is_loopback(session.client)

@@ -21,7 +21,7 @@ from whatsproxy.http1.fields import (
 )
 from whatsproxy.http1.heads import HOST, Limits
 from whatsproxy.http1.target import Target, check_host, parse_absolute, parse_authority, parse_host
-from whatsproxy.protocols.admission import AdmittingLeg
+from whatsproxy.protocols.admission import AdmittingLeg, brings_login
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.connect import ConnectTunnel, HttpTunnel
 from whatsproxy.protocols.exchange import Exchange
@@ -112,11 +112,19 @@ class HttpConnection(AdmittingLeg):
             self.give(partial(page_for, request.method, request.target))
 
     def _meant_elsewhere(self, request: h11.Request) -> Target | None:
-        """Return the target of a request that came in TLS to an allowed name, and so to us."""
+        """Return the target of a request that came in TLS to an allowed name, and so to us.
+
+        Where there are users it is asked of those who say that they are one, before the name is
+        looked at. Anybody else gets the page for each name: a 407 for some names and the page for
+        others would tell a stranger which ones are allowed. Nobody misses that 407: browsers
+        answer it to a proxy only, and so not where they take us for the origin.
+        """
         hosts = _hosts(request)
         if self.session.inner is None or not hosts or not hosts[0]:
             return None
         target = parse_host(hosts[0], request.target)
+        if self.proxy.verifier is not None:
+            return target if brings_login(request) else None
         allowed = self.proxy.router.route_to(target.destination)
         return target if isinstance(allowed, Route) else None
 
