@@ -168,6 +168,7 @@ def main() -> None:
         raise SystemExit("to be run in tests/sandbox: it binds port 443, and needs the test names")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing running
     raise SystemExit(asyncio.run(soak(options.minutes, options.core, options.seed)))
 
 
