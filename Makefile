@@ -47,6 +47,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.installed-dev
+	tests/sandbox $(BIN)/python bench/bars.py
 	tests/sandbox $(BIN)/python bench/load.py
 	tests/sandbox $(BIN)/python bench/scrape.py
 	$(BIN)/python bench/networks.py

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import select
 import socket
+import ssl
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -145,4 +146,6 @@ class Clients(ABC, Generic[Client]):
 
 def name_of(error: OSError) -> str:
     """Return the symbol of an error, or what it says."""
+    if isinstance(error, ssl.SSLError):  # whose numbers are others
+        return error.reason or str(error)
     return errno.errorcode.get(error.errno or 0, str(error))

@@ -26,19 +26,25 @@ PATIENCE = 20.0
 _HAPROXY = """\
 global
   maxconn {maxconn}
-  tune.bufsize 4096
+  tune.bufsize {buffer}
   nbthread 1
-defaults
+{globally}defaults
   mode tcp
   timeout connect 5s
   timeout client 200s
   timeout server 200s
   timeout client-fin 1s
-listen whatsapp
-  bind fd@{fd}
+{by_default}listen whatsapp
+  bind fd@{fd}{bind}
   server origin {host}:{port}
 """
-#: HAProxy's connections, and the descriptors that it wants beside two for each of them.
+#: Splicing forced, with pipes as large as they may be without privileges.
+_PIPES = "  tune.pipesize 1048576\n"
+_SPLICING = "  option splice-request\n  option splice-response\n"
+#: TLS as whatsproxy's OpenSSL has it by default, which HAProxy's may not.
+_TLS = " ssl curves X25519:P-256"
+#: HAProxy's connections, and the descriptors that it wants beside those of each of them: two, and
+#: up to one when it splices.
 _MAXCONN, _HAPROXY_RESERVE = 27_500, 200
 
 #: All clients here are one, and more than its limits: they count, and stop nobody. Names lead here.
@@ -61,8 +67,22 @@ class Peer:
     pages: int = 0
     #: The host and port that its clients ask for by CONNECT; empty where they do not.
     connect: str = ""
+    #: Where what it says goes, if that is known.
+    log: Path | None = None
 
 
+@dataclass(frozen=True)
+class Haproxy:
+    """What HAProxy is to do otherwise than with Meta's settings."""
+
+    #: Bytes of a buffer.
+    buffer: int = 4096
+    splicing: bool = False
+    #: Files with certificate and key, one of which is picked by the server name. Empty: no TLS.
+    certificates: Sequence[Path] = ()
+
+
+META = Haproxy()
 #: A started program, given back to be measured.
 Starter = Callable[[], AbstractContextManager[Peer]]
 
@@ -81,40 +101,61 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def whatsproxy(cpus: set[int], options: Sequence[str]) -> Iterator[Peer]:
-    """Run ``twistd whatsproxy`` with these options, its log in a file, as a service has it."""
+def whatsproxy(cpus: set[int], options: Sequence[str], source: Path = ROOT) -> Iterator[Peer]:
+    """Run ``twistd whatsproxy`` with these options, its log in a file, as a service has it.
+
+    ``source`` is the top of the source tree that it is taken from.
+    """
     twistd = str(Path(sys.executable).with_name("twistd"))
     command = [twistd, "-n", "--pidfile=", "whatsproxy", "-l", ANY_PORT, "-m", ANY_PORT, *options]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "log")
-        environment = {**kept, "PYTHONPATH": str(ROOT), **_SETTINGS}
+        environment = {**kept, "PYTHONPATH": str(source), **_SETTINGS}
         with running(command, cpus, path, cwd=directory, environment=environment) as process:
             port = _port_in(path, r"listening on [\d.]+:(\d+) ", process)
             pages = _port_in(path, r"metrics on http://[\d.]+:(\d+)/metrics", process)
-            yield Peer(process.pid, (LOOPBACK, port), pages)
+            yield Peer(process.pid, (LOOPBACK, port), pages, log=path)
 
 
 @contextlib.contextmanager
-def haproxy(cpus: set[int], origin: int, descriptors: int) -> Iterator[Peer]:
-    """Run HAProxy with Meta's settings, relaying everything to the origin on this port."""
+def haproxy(
+    cpus: set[int], origin: int, descriptors: int, settings: Haproxy = META, *, wait: bool = True
+) -> Iterator[Peer]:
+    """Run HAProxy, relaying everything to the origin on this port.
+
+    Its port accepts from the beginning. With ``wait`` the origin has answered through it, too.
+    """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         # It inherits its listening socket: no port has to be guessed free.
         listening = stack.enter_context(socket.socket())
         listening.bind((LOOPBACK, 0))
         listening.listen(4096)
-        maxconn = min(_MAXCONN, (descriptors - _HAPROXY_RESERVE) // 2)
         fd = listening.fileno()
+        each = 3 if settings.splicing else 2
         configuration = Path(directory, "haproxy.cfg")
         configuration.write_text(
-            _HAPROXY.format(maxconn=maxconn, fd=fd, host=LOOPBACK, port=origin)
+            _HAPROXY.format(
+                maxconn=min(_MAXCONN, (descriptors - _HAPROXY_RESERVE) // each),
+                buffer=settings.buffer,
+                globally=_PIPES if settings.splicing else "",
+                by_default=_SPLICING if settings.splicing else "",
+                fd=fd,
+                bind="".join([_TLS, *(f" crt {path}" for path in settings.certificates)])
+                if settings.certificates
+                else "",
+                host=LOOPBACK,
+                port=origin,
+            )
         )
         command = [str(find("haproxy")), "-db", "-f", str(configuration)]
-        process = stack.enter_context(running(command, cpus, Path(directory, "log"), fds=(fd,)))
+        log = Path(directory, "log")
+        process = stack.enter_context(running(command, cpus, log, fds=(fd,)))
         address: tuple[str, int] = listening.getsockname()
-        wait_until_accepting(address, process, Path(directory, "log"))
-        yield Peer(process.pid, address)
+        if wait:
+            wait_until_accepting(address, process, log)
+        yield Peer(process.pid, address, log=log)
 
 
 @contextlib.contextmanager

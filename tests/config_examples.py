@@ -23,6 +23,7 @@ EXAMPLES: dict[Name, Example] = {
         ),
     ),
     ("server", "max_connections"): plain("max_connections", 1, 10_000_000, 3),
+    ("server", "fast"): Example("fast = false", "false", False, (False,) * 3),
     ("server", "names"): Example(
         'names = ["Proxy.Example.", "*.Faß.de"]',
         "a.b,*.c.d.",
@@ -234,6 +235,7 @@ BAD: dict[Name, list[tuple[object, str]]] = {
     ("http", "remove_response"): _FIELD_NAMES,
     ("http", "users_file"): PATHS_BAD,
     ("http", "users_in_clear"): TLS_BAD["tls", "auto_generate"],
+    ("server", "fast"): TLS_BAD["tls", "auto_generate"],
     ("metrics", "listen"): [
         *((" ", right) for _, right in ENDPOINT_BAD[:1]),
         *ENDPOINT_BAD[1:],
@@ -291,6 +293,7 @@ BAD_TEXT: dict[Name, list[tuple[str, str]]] = {
     },
     ("http", "users_file"): TLS_BAD_TEXT["tls", "cache_dir"],
     ("http", "users_in_clear"): TLS_BAD_TEXT["tls", "auto_generate"],
+    ("server", "fast"): TLS_BAD_TEXT["tls", "auto_generate"],
     ("metrics", "listen"): [("tcp:metrics", "65535"), ("tcp6:65536", "65535"), (" ", "endpoint")],
     ("logging", "level"): [("Info", "debug, info, warn, error"), ("", "debug")],
     ("logging", "format"): [("JSON", "text, json")],

@@ -15,9 +15,11 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.peers import LOOPBACK, Listener, Peer, UnixPeer, reactor, until
+from whatsproxy.attempts import Listener as Waiting
 from whatsproxy.codecs import Direct, SocksProxy
 from whatsproxy.destination import Destination
 from whatsproxy.factory import ProxyFactory
+from whatsproxy.hub_reactor import HubReactor
 from whatsproxy.reason import Reason
 from whatsproxy.relay import Relay
 from whatsproxy.resolver import Resolver
@@ -27,6 +29,9 @@ from whatsproxy.upstream import Arrival, Upstream, legs_of
 
 Part = TypeVar("Part")
 Test = TypeVar("Test")
+
+#: What the proxy's connections are made with: the hub, or with TEST_FAST=0 the reactor itself.
+fast: Any = reactor if os.environ.get("TEST_FAST") == "0" else HubReactor(reactor)
 
 #: Networks of the tests' origins.
 LOCAL = ("127.0.0.0/8", "::1")
@@ -84,8 +89,38 @@ class FakeUpstream:
         self.last = self.answer()
         return self.last
 
+    def attempt(
+        self,
+        destinations: Sequence[Destination],
+        listener: Waiting[Arrival],
+        whose: Callable[[], Any] = lambda: None,
+    ) -> "FakeAttempt":
+        return FakeAttempt(lambda: self.connect(destinations, whose), listener)
+
     def _cancel(self, _: object) -> None:
         self.cancelled += 1
+
+
+class FakeAttempt:
+    """An attempt that a Deferred decides."""
+
+    def __init__(self, connect: Callable[[], Deferred[Any]], listener: Waiting[Arrival]) -> None:
+        self._connect = connect
+        self._listener = listener
+        self._cancelled = False
+        self._connecting: Deferred[Any] = Deferred()
+
+    def start(self) -> None:
+        self._connecting = self._connect()
+        self._connecting.addCallbacks(self._listener.reached, self._failed)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._connecting.cancel()
+
+    def _failed(self, failure: Any) -> None:
+        if not self._cancelled:
+            self._listener.unreached(failure.value)
 
 
 class LoopbackCase(TestCase):
@@ -94,6 +129,8 @@ class LoopbackCase(TestCase):
     timeout = 30
     factory: ProxyFactory | None = None
     proxy_port: int
+    #: The proxy's, if its timers are the test's.
+    _clock: Clock | None = None
 
     def setUp(self) -> None:
         self._dialled: list[Peer] = []
@@ -113,18 +150,21 @@ class LoopbackCase(TestCase):
         )
         self.assertEqual(ledger.accepted, sum(ledger.ends.values()))
         self.assertIsNone(self.factory.idle_watch._timer)
-        if isinstance(self.factory.clock, Clock):
-            self.assertEqual(self.factory.clock.getDelayedCalls(), [])
+        if self._clock is not None:
+            self.assertEqual(self._clock.getDelayedCalls(), [])
 
     def a_moment_passes(self) -> bool:
         """Let a moment pass, if time is the test's: what is broken off waits for the kernel."""
-        if self.factory is not None and isinstance(self.factory.clock, Clock):
-            self.factory.clock.advance(0.05)
+        if self._clock is not None:
+            self._clock.advance(0.05)
         return True
 
     def listen_with(self, factory: Any) -> int:
         """Accept connections with a factory; the answer is the port."""
-        port = reactor.listenTCP(0, factory, interface=LOOPBACK)
+        return self._listening(reactor, factory)
+
+    def _listening(self, at: Any, factory: Any) -> int:
+        port = at.listenTCP(0, factory, interface=LOOPBACK)
         self.addCleanup(port.stopListening)
         number: int = port.getHost().port
         return number
@@ -161,6 +201,7 @@ class LoopbackCase(TestCase):
         if upstream is None and clock is not None:
             legs = legs_of(reactor, Resolver(reactor), settings.socks5.proxies)
             upstream = Upstream(reactor, legs, settings.timeouts.connect)
+        self._clock = clock
         self.factory = ProxyFactory(clock or reactor, settings, upstream)
         self.proxy_port = self.listen_with(self.factory)
         return self.factory
@@ -181,7 +222,7 @@ class LoopbackCase(TestCase):
 
     async def arrival(self, port: int) -> Arrival:
         """Connect as an upstream does, to be handed to a tunnel by hand."""
-        upstream = Upstream(reactor, legs_of(reactor, Resolver(reactor), ()), 5.0)
+        upstream = Upstream(reactor, legs_of(fast, Resolver(reactor), ()), 5.0)
         return await upstream.connect([Destination(LOOPBACK, port)])
 
     def relay_of(self, client: Peer) -> Relay:

@@ -168,7 +168,7 @@ class PauseTests(AcceptorCase):
     async def test_what_the_system_says(self) -> None:
         """Each of the errors pauses; its retries are the timer's, not the reactor's."""
         listener, port = self.watched()
-        bare = socket.socket.accept
+        bare = socket.socket._accept
         for number in EXHAUSTED:
             calls = []
 
@@ -179,7 +179,7 @@ class PauseTests(AcceptorCase):
                 raise OSError(number, os.strerror(number))
 
             self.changes.clear()
-            with_patch = self.patch(socket.socket, "accept", accept)
+            with_patch = self.patch(socket.socket, "_accept", accept)
             await self.dial(listener.port)
             await until(lambda: self.changes == [True], "no pause")
             await self.assertWaiting(listener, 0)
@@ -202,7 +202,7 @@ class PauseTests(AcceptorCase):
     async def test_other_errors(self) -> None:
         """These are Twisted's affair."""
         listener, port = self.watched()
-        bare = socket.socket.accept
+        bare = socket.socket._accept
         errors = [errno.ECONNABORTED, errno.EPERM, errno.EAGAIN]
 
         def accept(it: Any) -> Any:
@@ -211,7 +211,7 @@ class PauseTests(AcceptorCase):
                 raise OSError(number, os.strerror(number))
             return bare(it)
 
-        self.patch(socket.socket, "accept", accept)
+        self.patch(socket.socket, "_accept", accept)
         await self.dial(listener.port)
         await listener.accepted()
         self.assertEqual((errors, self.changes), ([], []))

@@ -242,6 +242,15 @@ class OwnTests(JudgeCase):
         self.judge().permitted(NAME, [f"::ffff:{PUBLIC}", "64:ff9b::101:101"])
         self.assertEqual(self.asked, [PUBLIC, "1.1.1.1"])
 
+    def test_the_system_is_asked_only_where_it_matters(self) -> None:
+        """It takes a socket or two: not for what may be dialled, or may not, whoever's it is."""
+        judge = self.judge("10.1.0.0/16")
+        self.refused(judge, "192.168.1.1", "169.254.169.254")
+        judge.permitted(NAME, ["10.1.2.3"])
+        self.assertEqual(self.asked, [])
+        judge.permitted(Destination("x", 8443), ["10.1.2.3"])
+        self.assertEqual(self.asked, ["10.1.2.3"])
+
     def test_own_addresses_may_be_allowed(self) -> None:
         judge = self.judge(OURS, "127.0.0.0/8", "::1", "0.0.0.0")
         for address in (OURS, "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0"):

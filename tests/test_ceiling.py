@@ -228,7 +228,7 @@ class TimerTests(CeilingCase):
         for _ in range(2):
             for _ in range(2):
                 self.assertIsNotNone(factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
-            self.assertEqual(clock.getDelayedCalls(), [factory.ceiling._timer])
+            self.assertEqual(factory.clock.getDelayedCalls(), [factory.ceiling._timer])
             for left in (1, 0):
                 next(iter(factory.ledger.live)).close(Reason.NO_DATA)
                 self.assertEqual(len(clock.getDelayedCalls()), left)

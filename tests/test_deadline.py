@@ -1,16 +1,26 @@
 """The deadline: when it calls, and what it leaves in the reactor."""
 
+import sys
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.turning_reactor import TurningReactor
 from whatsproxy.protocols.deadline import Deadline
+from whatsproxy.wheel import Wheel
 
 
 class DeadlineTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.timers = self.timers_of(self.clock)
         self.calls: list[float] = []
-        self.deadline = Deadline(self.clock, lambda: self.calls.append(self.clock.seconds()))
+        self.deadline = Deadline(self.timers, lambda: self.calls.append(self.clock.seconds()))
+
+    def timers_of(self, clock: Clock) -> Any:
+        """Return what the deadline is given as its clock."""
+        return clock
 
     def run_until(self, seconds: float) -> None:
         """Let time pass in small steps: a step past a timer would make it late."""
@@ -41,10 +51,10 @@ class DeadlineTests(SynchronousTestCase):
     def test_moving_it_further_touches_no_timer(self) -> None:
         """That is what it is for: one timer, and the same one."""
         self.deadline.set(10)
-        (timer,) = self.clock.getDelayedCalls()
+        (timer,) = self.timers.getDelayedCalls()
         for _ in range(1000):
             self.deadline.set(20)
-        self.assertEqual(self.clock.getDelayedCalls(), [timer])
+        self.assertEqual(self.timers.getDelayedCalls(), [timer])
         self.assertEqual(timer.getTime(), 10)
 
     def test_moved_nearer(self) -> None:
@@ -115,7 +125,7 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual(self.calls, [10, 20])
 
     def test_what_is_called_may_set_it(self) -> None:
-        deadline = Deadline(self.clock, lambda: (self.calls.append(1), deadline.set(10)))
+        deadline = Deadline(self.timers, lambda: (self.calls.append(1), deadline.set(10)))
         deadline.set(10)
         self.run_until(10)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
@@ -123,7 +133,7 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual(len(self.calls), 2)
 
     def test_what_is_called_may_stop_it(self) -> None:
-        deadline = Deadline(self.clock, lambda: (self.calls.append(0), deadline.stop()))
+        deadline = Deadline(self.timers, lambda: (self.calls.append(0), deadline.stop()))
         deadline.set(10)
         self.run_until(100)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -132,3 +142,65 @@ class DeadlineTests(SynchronousTestCase):
         self.deadline.set(0)
         self.clock.advance(0)
         self.assertEqual(self.calls, [0])
+
+
+class WheelTests(DeadlineTests):
+    """The same on the wheel, which is what it gets in the service."""
+
+    def timers_of(self, clock: Clock) -> Any:
+        return Wheel(clock)
+
+
+class FrozenTests(SynchronousTestCase):
+    """The process is stopped, and goes on when all is due: what has come meanwhile counts."""
+
+    def test_the_sockets_are_heard_first(self) -> None:
+        for wrap in (lambda reactor: reactor, Wheel):
+            for before in (0, 9.5):  # it is far when the process is stopped, or near
+                for moved in (False, True):
+                    self.freeze(wrap, before, moved=moved)
+
+    def freeze(self, wrap: Any, before: float, *, moved: bool) -> None:
+        reactor, calls = TurningReactor(), []
+        deadline = Deadline(wrap(reactor), lambda: calls.append(reactor.now))
+        deadline.set(10)
+        reactor.turn(reactor.now + before)
+        reactor.turn(1000.0)
+        self.assertEqual(calls, [], "not heard out")
+        if moved:
+            deadline.set(10)
+        for _ in range(5):
+            reactor.turn(1000.0)
+        self.assertEqual(calls, [] if moved else [1000.0])
+        deadline.stop()
+        self.assertEqual([c for c in reactor.getDelayedCalls() if c.active()], [])
+
+
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+class ErrorTests(SynchronousTestCase):
+    def test_an_owner_is_told(self) -> None:
+        """While the exception is handled, and may set it anew."""
+        clock, told = Clock(), []
+
+        class Owner:
+            def went_wrong(self) -> None:
+                told.append(type(sys.exc_info()[1]))
+                deadline.set(5)
+
+        deadline = Deadline(clock, fail, Owner())
+        deadline.set(10)
+        clock.advance(10)
+        clock.advance(5)
+        self.assertEqual(told, [ZeroDivisionError] * 2)
+
+    def test_nobody_is(self) -> None:
+        """Then it is the reactor's, which logs it."""
+        reactor = TurningReactor()
+        Deadline(reactor, fail).set(10)
+        for now in (60.0, 60.0):
+            reactor.turn(now)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(reactor.getDelayedCalls(), [])

@@ -2,6 +2,7 @@ import errno
 import os
 import resource
 from typing import Any
+from unittest.mock import Mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from whatsproxy.descriptors import (
     arithmetic,
     below,
     fit,
+    low,
     raise_limit,
     room,
     short,
@@ -151,8 +153,10 @@ class RoomTests(SynchronousTestCase):
         ):
             self.assertEqual(room(wanted, kept), found, (wanted, kept))
             self.assertEqual(room(30, 0), 20, "something stays open")
-        self.assertEqual([short(kept) for kept in (0, 19, 20)], [False, False, True])
-        self.assertTrue(short())
+        for ask in (short, low):
+            self.assertEqual([ask(kept) for kept in (0, 19, 20)], [False, False, True])
+            self.assertTrue(ask())
+        self.assertEqual(room(30, 0), 20, "something stays open")
 
     def test_a_hole(self) -> None:
         """Numbers that have come free below the others count, too."""
@@ -165,7 +169,13 @@ class RoomTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         self.leave(0)
-        self.assertEqual((room(3, 0), short(0)), (0, True))
+        self.assertEqual((room(3, 0), short(0), low(0)), (0, True, True))
+
+    def test_without_standard_input(self) -> None:
+        """Then the answer takes longer."""
+        self.leave(20)
+        self.patch(os, "dup", Mock(side_effect=OSError(errno.EBADF, "no such descriptor")))
+        self.assertEqual([low(kept) for kept in (19, 20)], [False, True])
 
     def test_no_limit(self) -> None:
         self.patch(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)

@@ -1,20 +1,24 @@
 """DirectEndpoint: the time limit, the race of the addresses, and that nothing is left behind."""
 
 import errno
+import gc
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.socks5_attempt import Application
-from whatsproxy import dial
+from whatsproxy import dial, own_addresses
 from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError
 from whatsproxy.destination import Destination
-from whatsproxy.dial import STAGGER, DialTimeoutError, DirectEndpoint, interleave, is_own
+from whatsproxy.dial import STAGGER, DialTimeoutError, DirectEndpoint, interleave
+from whatsproxy.own_addresses import is_own
 from whatsproxy.resolver import ResolutionError
 from whatsproxy.transport import SingleProtocolFactory
 
@@ -27,7 +31,11 @@ class FakeResolver:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.cancelled = 0
+        self.known: list[str] | None = None
         self.answer: Deferred[list[str]] = Deferred(self._cancel)
+
+    def cached(self, name: str) -> list[str] | None:
+        return self.known
 
     def resolve(self, name: str) -> Deferred[list[str]]:
         self.asked.append(name)
@@ -37,13 +45,33 @@ class FakeResolver:
         self.cancelled += 1
 
 
+class ImmediateReactor(MemoryReactorClock):
+    """What comes of a connect is known before connectTCP returns: that is what ``then`` decides."""
+
+    then: Callable[[Any, Any], None]
+
+    def connectTCP(self, host: str, port: int, factory: Any, *rest: Any) -> Any:
+        connector = super().connectTCP(host, port, factory, *rest)
+        self.then(connector, factory)
+        return connector
+
+
 class DialTests(SynchronousTestCase):
-    def connect(self, host: str = "a.test", seconds: float = 10.0) -> Deferred[Any]:
-        self.reactor = MemoryReactorClock()
-        self.resolver: Any = FakeResolver()
+    resolver: Any
+
+    def connect(
+        self, host: str = "a.test", seconds: float = 10.0, reactor: Any = None, **keys: Any
+    ) -> Deferred[Any]:
+        self.reactor = reactor or MemoryReactorClock()
+        self.resolver = FakeResolver()
         self.protocol = Application()
-        endpoint = DirectEndpoint(self.reactor, self.resolver, Destination(host, 77), seconds)
-        self.connecting = endpoint.connect(SingleProtocolFactory(self.protocol))
+        self.endpoint = DirectEndpoint(
+            self.reactor, self.resolver, Destination(host, 77), seconds, **keys
+        )
+        return self.again()
+
+    def again(self) -> Deferred[Any]:
+        self.connecting = self.endpoint.connect(SingleProtocolFactory(self.protocol))
         return self.connecting
 
     def dialled(self) -> list[tuple[str, int]]:
@@ -107,6 +135,112 @@ class DialTests(SynchronousTestCase):
             self.assertIs(self.successResultOf(self.connecting), self.protocol)
             self.assertNothingLeft()
 
+    def test_a_name_that_is_known(self) -> None:
+        """It is not asked for; that it has no address may be known, too."""
+        self.connect()
+        self.resolver.known = [V4, V6]
+        self.connecting.cancel()
+        self.failureResultOf(self.connecting, CancelledError)
+        self.again()
+        self.assertEqual((self.resolver.asked, self.dialled()), (["a.test"], [(V4, 77)]))
+        self.reactor.advance(STAGGER)
+        self.assertEqual(self.dialled(), [(V4, 77), (V6, 77)])
+        self.arrive(1)
+        self.assertIs(self.successResultOf(self.connecting), self.protocol)
+        self.assertEqual(self.resolver.known, [V4, V6], "the cache's own list")
+        self.resolver.cached = Mock(side_effect=ResolutionError("no"))
+        self.again()
+        self.failureResultOf(self.connecting, ResolutionError)
+        self.assertNothingLeft()
+
+    def test_a_clock_of_its_own(self) -> None:
+        """The limit is the clock's, and so is the pause between two addresses."""
+        clock = Clock()
+        self.connect(clock=clock)
+        self.resolver.answer.callback([V4, V6])
+        self.assertNothingLeft()
+        clock.advance(STAGGER)
+        self.assertEqual(len(self.dialled()), 2)
+        clock.advance(9.75)
+        self.failureResultOf(self.connecting, DialTimeoutError)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_without_a_limit(self) -> None:
+        """For whoever has one of its own; the shares of the addresses are the same."""
+        self.connect(limited=False)
+        self.resolver.answer.callback([V4, OTHER_V4, V6])
+        self.reactor.advance(STAGGER)
+        self.reactor.advance(9.75 / 2)
+        self.assertEqual(self.stopped(), [True, False, False])
+        self.reactor.advance(100)
+        self.assertNoResult(self.connecting)
+        self.connecting.cancel()
+        self.failureResultOf(self.connecting, CancelledError)
+        self.assertNothingLeft()
+
+    def test_an_answer_at_once(self) -> None:
+        """A reactor may know before connectTCP returns; it may also not take the call at all."""
+
+        def arrive(_: Any, factory: Any) -> None:
+            factory.buildProtocol(None).makeConnection(StringTransport())
+
+        def refuse(connector: Any, factory: Any) -> None:
+            factory.clientConnectionFailed(connector, Failure(error.ConnectionRefusedError()))
+
+        def broken(connector: Any, factory: Any) -> None:
+            raise OSError(22, "no such address")
+
+        for then, result in (
+            (arrive, None),
+            (refuse, error.ConnectionRefusedError),
+            (broken, OSError),
+        ):
+            reactor = ImmediateReactor()
+            reactor.then = then
+            self.connect(reactor=reactor)
+            self.resolver.answer.callback([V4, V6])
+            if result is None:
+                self.assertIs(self.successResultOf(self.connecting), self.protocol)
+                self.assertEqual(len(self.dialled()), 1)
+            else:
+                self.failureResultOf(self.connecting, result)
+                self.assertEqual(len(self.dialled()), 2)
+                self.assertIsNone(self.reactor.tcpClients[0][2].buildProtocol(None))
+            self.assertNothingLeft()
+
+    def test_a_listener_that_raises(self) -> None:
+        """That is no failure of the connect's, and another address is no remedy."""
+        listener = Mock()
+        listener.reached.side_effect = OSError("a bug")
+        reactor = ImmediateReactor()
+        reactor.then = lambda _, factory: factory.buildProtocol(None).makeConnection(
+            StringTransport()
+        )
+        self.connect(reactor=reactor)
+        self.resolver.known = [V4, V6]
+        with self.assertRaises(OSError):
+            self.endpoint.attempt(listener).start()
+        self.assertEqual(len(self.dialled()), 1)
+        listener.unreached.assert_not_called()
+        self.connecting.cancel()
+        self.failureResultOf(self.connecting, CancelledError)
+
+    def test_twisted_keeps_nothing_of_it(self) -> None:
+        """The factory lives as long as its transport: it must not keep the dial, nor a cycle."""
+        self.connect(V4)
+        self.arrive(0)
+        self.successResultOf(self.connecting)
+        factory = self.reactor.tcpClients[0][2]
+        kept = [thing for thing in gc.get_referents(factory) if thing is not None]
+        self.assertEqual(kept, [type(factory)])
+
+    def test_too_late(self) -> None:
+        """A connection that comes after the end finds nobody; Twisted then closes it."""
+        self.connect(V4)
+        self.connecting.cancel()
+        self.failureResultOf(self.connecting, CancelledError)
+        self.assertIsNone(self.reactor.tcpClients[0][2].buildProtocol(None))
+
     def test_the_next_address_beside_a_slow_one(self) -> None:
         """The first that answers wins; the others are stopped."""
         for winner in (0, 1):
@@ -166,7 +300,7 @@ class DialTests(SynchronousTestCase):
         """Nothing is tried where none is left, and what the system says of that is understood."""
         for asked in ([True], [False, True]):
             shorts = iter(asked)
-            self.patch(dial, "short", lambda shorts=shorts: next(shorts))
+            self.patch(dial, "low", lambda shorts=shorts: next(shorts))
             self.connect()
             self.resolver.answer.callback([V4, V6])
             if len(asked) > 1:
@@ -195,11 +329,26 @@ class DialTests(SynchronousTestCase):
             self.successResultOf(self.connecting)
             self.assertNothingLeft()
 
+    def test_what_was_not_to_be_had_is_tried_in_its_turn(self) -> None:
+        """The system has none for the second address: it takes the place of the first, later."""
+        self.connect(seconds=10.0)
+        self.resolver.answer.callback([V4, V6])
+        self.reactor.advance(STAGGER)
+        self.fail(1, error.ConnectBindError(errno.ENFILE, "no"))
+        self.reactor.advance(9.75 / 2 - 0.01)
+        self.assertEqual(self.stopped(), [False, False])
+        self.reactor.advance(0.01)
+        self.assertEqual(self.stopped(), [True, False, False])
+        self.assertEqual(self.dialled()[1:], [(V6, 77), (V6, 77)])
+        self.arrive(2)
+        self.successResultOf(self.connecting)
+        self.assertNothingLeft()
+
     def test_no_race_for_the_last_descriptors(self) -> None:
         """Each address in its turn; each has its share of the time."""
         self.connect(seconds=10.0)
         self.resolver.answer.callback([V4, V6, OTHER_V4])
-        self.patch(dial, "short", lambda: self.stopped()[-1:] == [False])  # one at a time
+        self.patch(dial, "low", lambda: self.stopped()[-1:] == [False])  # one at a time
         self.reactor.advance(STAGGER)
         self.assertEqual(len(self.dialled()), 1)
         self.reactor.advance(9.75 / 3 - 0.01)
@@ -220,7 +369,7 @@ class DialTests(SynchronousTestCase):
 
         for number in (*EXHAUSTED, errno.EAFNOSUPPORT):
             refuse = Mock(side_effect=OSError(number, "no"))
-            self.patch(dial.socket, "socket", refuse)
+            self.patch(own_addresses.socket, "socket", refuse)
             if number in EXHAUSTED:
                 with self.assertRaises(NoDescriptorsError):
                     is_own(V4)

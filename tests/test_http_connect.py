@@ -6,7 +6,7 @@ from twisted.internet.error import ConnectionRefusedError, NoRouteError
 from tests.flood import pattern
 from tests.http_cases import ESTABLISHED, ConnectCase
 from tests.http_peers import HttpClient, head_of
-from tests.peers import settled, until
+from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError
@@ -220,6 +220,8 @@ class WaitingTests(ConnectCase):
         arrival = await self.arrival(self.origins.port)
         self.upstream.last.callback(arrival)
         await client.peer.got(ESTABLISHED)
-        self.pass_time(self.factory.settings.timeouts.idle + 10)
+        for _ in range(int(self.factory.settings.timeouts.idle) // 10 + 1):
+            self.pass_time(10)
+            await turn()  # in which the watch looks
         await client.peer.ended()
         await self.ended_with(Reason.IDLE)

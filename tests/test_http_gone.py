@@ -221,15 +221,15 @@ class UnexpectedTests(HttpCase):
     async def test_when_the_upstream_is_there(self) -> None:
         """Then there is somebody who can be told."""
         bystander = await self.bystander()
-        original = exchange_module.tune
+        original = exchange_module.send_at_once
 
         def broken(*_: Any, **__: Any) -> None:
             raise RuntimeError("a bug")
 
-        self.patch(exchange_module, "tune", broken)
+        self.patch(exchange_module, "send_at_once", broken)
         client = await self.connect(self.request(method=b"PUT", body=b"x"))
         self.assertEqual((await client.answer()).status, 500)
-        self.patch(exchange_module, "tune", original)
+        self.patch(exchange_module, "send_at_once", original)
         origin = await self.origins.accepted(2)
         self.assertEqual(origin.received, b"")
         await until(lambda: origin.eof or origin.lost, "the connection was lost sight of")

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.builders import ledger_and_time
 from tests.support import make_settings
 from whatsproxy.factory import ProxyFactory
-from whatsproxy.journal import REMIND, Journal, protocol_of
+from whatsproxy.journal import REMIND, Journal
+from whatsproxy.log_forms import protocol_of
 from whatsproxy.networks import number_of
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session

@@ -82,7 +82,8 @@ class ListenTests(SynchronousTestCase):
     def bound(self, **server: Any) -> list[Any]:
         """Return what a service binds: port, backlog and interface of each."""
         fake = MemoryReactorClock()
-        ProxyService(fake, make_settings(server=server)).privilegedStartService()
+        settings = make_settings(server={"fast": False, **server})  # on the fake, not on the hub
+        ProxyService(fake, settings).privilegedStartService()
         return [(port, backlog, interface) for port, _, backlog, interface in fake.tcpServers]
 
     def endpoints(self, settings: ServerSettings) -> list[str]:
@@ -126,7 +127,9 @@ class ListenTests(SynchronousTestCase):
 
     def test_metrics_off(self) -> None:
         fake = MemoryReactorClock()
-        settings = make_settings(server={"listen": ("tcp:1",)}, metrics={"listen": ""})
+        settings = make_settings(
+            server={"listen": ("tcp:1",), "fast": False}, metrics={"listen": ""}
+        )
         ProxyService(fake, settings).privilegedStartService()
         self.assertEqual(len(fake.tcpServers), 1)
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.builders import Time
 from whatsproxy import log_limit
 from whatsproxy.log_limit import KINDS, LimitedObserver
-from whatsproxy.logs import LineObserver, json_line, observer_of, text_line
+from whatsproxy.logs import LevelObserver, json_line, text_line
 from whatsproxy.reason import Reason
 from whatsproxy.settings import LoggingSettings
 
@@ -168,12 +168,12 @@ class StrangersTests(LimitCase):
 class InstalledTests(SynchronousTestCase):
     def lines(self, settings: LoggingSettings, send: int) -> list[str]:
         """Return what is written of so many debug and as many info lines."""
-        observer: Any
-        observer, writer = observer_of(settings)
+        observer: Any = LevelObserver(settings)
         self.assertIsInstance(observer, FilteringLogObserver)
-        self.assertIsInstance(writer, LineObserver)
         lines: list[str] = []
-        writer._file = type("Lines", (), {"write": lines.append, "flush": lambda _: None})()
+        observer.writer._file = type(
+            "Lines", (), {"write": lines.append, "flush": lambda _: None}
+        )()
         log = Logger("whatsproxy.test", observer=LogPublisher(observer))
         for _ in range(send):
             log.debug("in detail")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from whatsproxy.logs import LineObserver, escape, json_line, observer_of, text_line
+from whatsproxy.log_forms import escape
+from whatsproxy.logs import LevelObserver, LineObserver, json_line, text_line
 from whatsproxy.settings import LoggingSettings
 
 #: 2001-09-09T01:46:40.125Z
@@ -238,9 +239,9 @@ class ObserverTests(SynchronousTestCase):
 
 class SettingsTests(SynchronousTestCase):
     def lines(self, settings: LoggingSettings, use: Callable[[Logger], None]) -> list[str]:
-        observer, writer = observer_of(settings)
+        observer = LevelObserver(settings)
         use(Logger("whatsproxy.test", observer=observer))
-        writer._file.close()
+        observer.writer._file.close()
         with open(settings.output, encoding="utf-8") as f:
             return f.read().splitlines()
 

@@ -84,6 +84,12 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(number_of(address_of(number)), number)
         self.assertEqual(is_loopback(number), plain.is_loopback)
 
+    def test_shortest_form(self) -> None:
+        """Wherever in an IPv6 address zeros are."""
+        for pattern in range(1 << 8):
+            number = sum(0x102 << 16 * n for n in range(8) if pattern >> n & 1)
+            self.assertEqual(address_of(number), str(IPv6Address(number)))
+
     @given(addresses)
     def test_packed(self, address: IPv4Address | IPv6Address) -> None:
         """As sockets and headers have them: in both lengths of IPv4."""

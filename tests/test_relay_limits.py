@@ -104,7 +104,8 @@ class IdleTests(ClockCase):
 
     async def test_nothing_is_scheduled_without_relays(self) -> None:
         client, upstream, _ = await self.joined(self.upstreams)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 2)  # the other one is the ceiling's
+        # The other one is the ceiling's.
+        self.assertEqual(len(self.proxy.clock.getDelayedCalls()), 2)
         client.close()
         await upstream.ended()
         upstream.close()

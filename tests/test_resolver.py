@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from tests.peers import until
 from whatsproxy import resolver
 from whatsproxy.descriptors import NoDescriptorsError
-from whatsproxy.resolver import ADDRESSES, CLIENT_LOOKUPS, KEEP, ResolutionError, Resolver
+from whatsproxy.resolver import ADDRESSES, CLIENT_LOOKUPS, FAILED, KEEP, ResolutionError, Resolver
 
 
 class Names:
@@ -140,12 +140,46 @@ class ResolverTests(TestCase):
             self.assertEqual(await self.resolver.resolve(name), ["192.0.2.1"])
         self.assertEqual(self.resolver._running, 0)
 
-    async def test_configured_names_are_kept_for_a_while(self) -> None:
+    async def test_answers_are_kept_for_a_while(self) -> None:
         self.names.answers.update({"chat.test": ["192.0.2.1"], "a.test": ["192.0.2.2"]})
-        for _ in range(2):
-            await self.resolver.resolve("chat.test")
-            await self.resolver.resolve("a.test")
-        self.assertEqual(self.names.asked, ["chat.test", "a.test", "a.test"])
-        self.clock.advance(KEEP)
-        await self.resolver.resolve("chat.test")
-        self.assertEqual(self.names.asked.count("chat.test"), 2)
+        for name in self.names.answers:
+            self.assertIsNone(self.resolver.cached(name))
+            for _ in range(2):
+                await self.resolver.resolve(name)
+            self.clock.advance(KEEP * 0.9)
+            self.assertEqual(self.resolver.cached(name), self.names.answers[name])
+            self.assertEqual(self.names.asked, [name])
+            self.clock.advance(KEEP * 0.1)
+            self.assertIsNone(self.resolver.cached(name))
+            await self.resolver.resolve(name)
+            self.assertEqual(self.names.asked, [name, name])
+            self.names.asked.clear()
+
+    async def test_failures_are_kept_for_a_moment(self) -> None:
+        """What the system says has no time; a crowd costs one look-up all the same (RFC 9520)."""
+        self.names.answers["a.test"] = socket.gaierror(-2, "Name or service not known")
+        for _ in range(3):
+            with self.assertRaisesRegex(ResolutionError, "a.test has no address: Name"):
+                await self.resolver.resolve("a.test")
+        with self.assertRaisesRegex(ResolutionError, "a.test has no address: Name"):
+            self.resolver.cached("a.test")
+        self.assertEqual(self.names.asked, ["a.test"])
+        self.clock.advance(FAILED)
+        self.assertIsNone(self.resolver.cached("a.test"))
+
+    async def test_what_is_not_the_names_fault_is_not_kept(self) -> None:
+        for error in (OSError(errno.EMFILE, "Too many open files"), ZeroDivisionError("a bug")):
+            self.names.answers["a.test"] = error
+            with self.assertRaises((NoDescriptorsError, ZeroDivisionError)):
+                await self.resolver.resolve("a.test")
+            self.assertIsNone(self.resolver.cached("a.test"))
+
+    async def test_a_crowd_of_names_takes_no_memory_and_no_configured_names_place(self) -> None:
+        self.patch(resolver, "NAMES", 4)
+        names = Resolver(self.clock, ["chat.test"])
+        for name in ("chat.test", *(f"r{n}.test" for n in range(9))):
+            self.names.answers[name] = ["192.0.2.1"]
+            await names.resolve(name)
+        kept = [n for n in range(9) if names.cached(f"r{n}.test")]
+        self.assertEqual(kept, [5, 6, 7, 8])
+        self.assertEqual(names.cached("chat.test"), ["192.0.2.1"])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.http_peers import HttpCase
-from tests.peers import settled, until
+from tests.peers import settled, turn, until
 from tests.support import RAW, FakeUpstream, LoopbackCase, make_settings, to_upstream
 from whatsproxy.ceiling import RELIEF, SCARCE, TICK
 from whatsproxy.transport import AMPLE
@@ -64,6 +64,7 @@ class HttpTests(HttpCase):
         self.assertLess(leg.held(), most * RELIEF)
         for _ in range(4):
             self.clock.advance(TICK)
+            await turn()
         self.assertFalse(proxy.ceiling.scarce)
         await until(lambda: leg.wire.buffered == count * len(behind))
         origin.answer()

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
 from tests.builders import python_hello
 from tests.peers import LOOPBACK, Listener, reactor, until
-from tests.support import WHATSAPP, LoopbackCase, log_lines, to_upstream
+from tests.support import WHATSAPP, FakeUpstream, LoopbackCase, log_lines, to_upstream
 from whatsproxy.drain import CUT_LIMIT
 from whatsproxy.reason import Reason
 from whatsproxy.service import ProxyService
@@ -141,7 +140,7 @@ class DrainTests(ServiceCase):
         relayed, _, _ = await self.joined(self.upstreams, WHATSAPP)
         refused = await self.client(python_hello("example.com"))
         await refused.ended()
-        service.factory.upstream.connect = lambda *_: Deferred()
+        service.factory.upstream = FakeUpstream()
         waiting = await self.client(WHATSAPP)
         await until(lambda: sum(s.kind is not None for s in service.factory.ledger.live) == 3)
         done = service.drain()

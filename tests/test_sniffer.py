@@ -74,7 +74,7 @@ class TimeTests(SnifferCase):
     async def test_the_clock_stops_with_the_decision(self) -> None:
         client = await self.client(RAW)
         await until(lambda: self.upstream.asked)
-        self.assertEqual(self.clock.getDelayedCalls(), [self.proxy.ceiling._timer])
+        self.assertEqual(self.proxy.clock.getDelayedCalls(), [self.proxy.ceiling._timer])
         self.clock.advance(SNIFF * 2)
         self.assertFalse(client.eof)
 

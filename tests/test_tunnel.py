@@ -229,13 +229,33 @@ class UnexpectedTests(WaitingCase):
         def broken(*_: object) -> None:
             raise OSError(22, "Invalid argument")
 
-        self.patch(relay_module, "tune", broken)
+        self.patch(relay_module, "hand_over", broken)
         client, _ = await self.waiting()
         upstream = await self.arrive()
         await client.ended()
         await upstream.ended()
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         await self.ended_with(Reason.INTERNAL)
+
+    async def test_an_error_when_the_upstream_arrives(self) -> None:
+        """It ends this connection, whatever it is; so does one in saying that none has come."""
+
+        def broken(*_: object) -> bytes:
+            raise RuntimeError("a bug")
+
+        self.patch(Tunnel, "connected", broken)
+        self.patch(Tunnel, "last_word", broken)
+        client, _ = await self.waiting()
+        upstream = await self.arrive()
+        await client.ended()
+        await upstream.ended()
+        await self.ended_with(Reason.INTERNAL)
+        self.upstream.asked.clear()
+        other, _ = await self.waiting()
+        self.upstream.last.errback(ConnectionRefusedError())
+        await other.ended()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+        await self.ended_with(Reason.INTERNAL, Reason.INTERNAL)
 
 
 class BrokenLegTests(LoopbackCase):

@@ -69,10 +69,14 @@ class RouteTests(LoopbackCase):
 
 
 class TransportTests(LoopbackCase):
-    async def options(self, proxy: ProxyFactory, first: bytes) -> list[tuple[Any, ...]]:
-        """Return what is set on the client's and on the upstream's socket."""
+    async def options(
+        self, proxy: ProxyFactory, first: bytes, clock: Clock | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Return what is set on both sockets; with a clock, when they have been there a while."""
         client, _, relay = await self.joined(self.upstreams, first)
         assert isinstance(relay, Relay)
+        if clock is not None:
+            clock.pump([1.0] * 6)
         found = []
         for transport in (relay._client.transport, relay._upstream.transport):
             handle = transport.getHandle()
@@ -85,15 +89,19 @@ class TransportTests(LoopbackCase):
         return found
 
     async def test_keepalive(self) -> None:
-        """Chats are probed on both legs, at a pace that a phone's battery bears; others are not."""
+        """Chats that last are probed on both legs, at a pace that a phone's battery bears."""
         self.upstreams = self.listen()
-        proxy = self.start_proxy(to_upstream(self.upstreams.port))
+        clock = Clock()
+        proxy = self.start_proxy(to_upstream(self.upstreams.port), clock=clock)
+        for first in (WHATSAPP, XMPP, RAW):
+            for no_delay, keepalive, _ in await self.options(proxy, first):
+                self.assertTrue(no_delay)
+                self.assertFalse(keepalive)
         for first in (WHATSAPP, XMPP):
             self.assertEqual(
-                await self.options(proxy, first), [(True, True, [240, 30, 4])] * 2, first
+                await self.options(proxy, first, clock), [(True, True, [240, 30, 4])] * 2, first
             )
-        for no_delay, keepalive, _ in await self.options(proxy, RAW):
-            self.assertTrue(no_delay)
+        for _, keepalive, _ in await self.options(proxy, RAW, clock):
             self.assertFalse(keepalive)
 
     async def test_connect_time(self) -> None:

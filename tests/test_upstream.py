@@ -4,20 +4,26 @@ from typing import Any
 
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.socks5_attempt import ToServer
 from whatsproxy import socks5
 from whatsproxy.addresses import ForbiddenAddressError
+from whatsproxy.codecs import Direct, SocksProxy
 from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError
+from whatsproxy.networks import number_of
+from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
-from whatsproxy.resolver import ResolutionError
+from whatsproxy.resolver import ResolutionError, Resolver
 from whatsproxy.upstream import (
+    FIRSTS,
     Arrival,
     Upstream,
+    legs_of,
     reason_of,
 )
 
@@ -40,7 +46,7 @@ class Legs:
         return make
 
 
-class AttemptTests(SynchronousTestCase):
+class AttemptCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = MemoryReactorClock()
         self.legs = Legs()
@@ -52,6 +58,8 @@ class AttemptTests(SynchronousTestCase):
     def fail_last(self, exception: Exception | None = None) -> None:
         self.legs.servers[-1].fail(exception or error.ConnectionRefusedError())
 
+
+class AttemptTests(AttemptCase):
     def test_each_destination_by_each_leg(self) -> None:
         """In order; the error is that of the last attempt."""
         connecting = self.connect(A, B)
@@ -120,6 +128,123 @@ class AttemptTests(SynchronousTestCase):
         connecting = self.connect(A)
         self.legs.servers[-1].arrive()
         self.successResultOf(connecting).dataReceived(b"early")
+
+
+class Hanging:
+    """An endpoint that never connects."""
+
+    def connect(self, _: object) -> Deferred[Any]:
+        return Deferred()
+
+
+class Told:
+    """Listens, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.results: list[Any] = []
+
+    def reached(self, holder: Arrival) -> None:
+        self.results.append(holder)
+
+    def unreached(self, error: Exception) -> None:
+        self.results.append(error)
+
+
+class FirstTests(AttemptCase):
+    """What the first attempt goes by is made once for all clients that go to the same places."""
+
+    def made(self, *routes: tuple[Destination, ...], legs: str) -> list[tuple[str, str, float]]:
+        """Return what is asked for when clients go there, and leave."""
+        asked: list[tuple[str, str, float]] = []
+
+        def leg(name: str) -> Any:
+            def make(destination: Destination, seconds: float) -> Hanging:
+                asked.append((name, destination.host, seconds))
+                return Hanging()
+
+            return make
+
+        upstream = Upstream(self.clock, map(leg, legs), 12.0)
+        for route in routes:
+            attempt = upstream.attempt(route, Told())
+            attempt.start()
+            attempt.cancel()
+        return asked
+
+    def test_once(self) -> None:
+        self.assertEqual(
+            self.made((A, B), (A, B), (A,), (A, B), legs="12"),
+            [("1", "a.test", 3.0), ("1", "a.test", 6.0)],
+        )
+
+    def test_no_more_than_so_many(self) -> None:
+        """Clients choose names: the oldest is forgotten."""
+        places = [(Destination(f"{number}.test", 1),) for number in range(FIRSTS + 1)]
+        made = self.made(*places, *places[1:], *places[:2], legs="1")
+        self.assertEqual(
+            [asked[1] for asked in made[FIRSTS:]], [f"{FIRSTS}.test", "0.test", "1.test"]
+        )
+
+    def test_what_is_tried_afterwards(self) -> None:
+        """Is made each time, for what time is left then."""
+        self.connect(A)
+        self.clock.advance(4.0)
+        self.fail_last()
+        self.assertEqual(self.legs.asked, [("1", "a.test", 6.0), ("2", "a.test", 8.0)])
+
+    def test_who_is_told(self) -> None:
+        """Each connection to there begins with its own client's header."""
+        told = {(A.host, A.port): "v1"}
+        upstream = Upstream(self.clock, [self.legs.leg("1")], 12.0, None, told)
+        for client in (1, 2):
+            ends = Ends(number_of(f"192.0.2.{client}"), 1000, number_of("192.0.2.9"), 443)
+            connecting = upstream.connect((A,), lambda ends=ends: ends)
+            self.legs.servers[-1].arrive()
+            self.successResultOf(connecting)
+            header = b"PROXY TCP4 192.0.2.%d 192.0.2.9 1000 443\r\n" % client
+            self.assertEqual(self.legs.servers[-1].sent(), header)
+
+
+class WithoutADeferredTests(AttemptTests):
+    """The same, told to a listener."""
+
+    def connect(self, *destinations: Destination, legs: str = "12") -> Any:
+        self.told = Told()
+        upstream = Upstream(self.clock, map(self.legs.leg, legs), 12.0)
+        attempt = upstream.attempt(destinations, self.told)
+        self.assertEqual(self.legs.asked, [])
+        attempt.start()
+        return attempt
+
+    def successResultOf(self, deferred: Any) -> Any:
+        (arrival,) = self.told.results
+        return arrival
+
+    def failureResultOf(self, deferred: Any, *expected: Any) -> Any:
+        if expected == (CancelledError,):  # whoever has cancelled knows that
+            self.assertEqual(self.told.results, [])
+        else:
+            (error,) = self.told.results
+            self.assertIsInstance(error, expected)
+
+    def assertNoResult(self, deferred: Any) -> None:
+        self.assertEqual(self.told.results, [])
+
+
+class LegTests(SynchronousTestCase):
+    """One time limit a connect, on the clock that is for those."""
+
+    def test_one_limit(self) -> None:
+        for hops in ([Direct()], [SocksProxy(Destination("192.0.2.1", 1080))]):
+            reactor, clock = MemoryReactorClock(), Clock()
+            legs = legs_of(reactor, Resolver(reactor), hops, clock=clock)
+            connecting = Upstream(reactor, legs, 12.0).connect((Destination("192.0.2.2", 1),))
+            self.assertEqual(len(reactor.tcpClients), 1)
+            self.assertEqual([call.getTime() for call in clock.getDelayedCalls()], [12.0])
+            self.assertEqual(reactor.getDelayedCalls(), [])
+            clock.advance(12.0)
+            self.failureResultOf(connecting, DialTimeoutError, socks5.NegotiationTimeout)
+            self.assertEqual(reactor.connectors[0].stoppedConnecting, True)
 
 
 class ReasonTests(SynchronousTestCase):

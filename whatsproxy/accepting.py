@@ -149,16 +149,16 @@ class _WatchedSocket(socket.socket):
 
     acceptor: Acceptor
 
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Accept, or raise BlockingIOError."""
+    def _accept(self) -> tuple[int, Any]:
+        """Accept, or raise BlockingIOError (called by socket.accept, and by the hub)."""
         if not self.acceptor.may_enter():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         try:
-            accepted = super().accept()
+            accepted: tuple[int, Any] = super()._accept()  # type: ignore[misc]  # undeclared
         except OSError as e:
             if e.errno not in EXHAUSTED:
                 raise
             self.acceptor.run_short(os.strerror(e.errno))
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
-        self.acceptor.entered(accepted[0].fileno())
+        self.acceptor.entered(accepted[0])
         return accepted

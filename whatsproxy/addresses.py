@@ -98,10 +98,13 @@ class Addresses:
         number = number_of(address)
         meant = meant_by(number)
         what = special(number)
+        allowed = number in self._allow or meant in self._allow
+        if port not in self.listeners and (allowed or what):
+            return "" if allowed else what  # whoever's it is: asking costs more than all the rest
         # Who dials the unspecified address gets this host.
         own = what in ("loopback", "unspecified") or self._is_own(address_of(meant))
         if own and port in self.listeners:
             return "this proxy itself"
-        if number in self._allow or meant in self._allow:
+        if allowed:
             return ""
         return what or ("this host itself" if own else "")

@@ -62,10 +62,12 @@ class Clients:
         ``allow`` is the listener's own rule. ``now`` is in seconds. ``named``: somebody had to say
         who the client is, and a client that nobody names is none of those that are allowed.
         """
-        rules = [rule for rule in (self.allow, allow) if rule is not None]
         if client is None:
-            return Reason.CLIENT_DENIED if named and rules else None
-        if any(client not in rule for rule in rules):
+            nobody = named and (self.allow is not None or allow is not None)
+            return Reason.CLIENT_DENIED if nobody else None
+        if self.allow is not None and client not in self.allow:
+            return Reason.CLIENT_DENIED
+        if allow is not None and client not in allow:
             return Reason.CLIENT_DENIED
         if self.deny is not None and client in self.deny:
             return Reason.CLIENT_DENIED

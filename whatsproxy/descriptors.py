@@ -94,3 +94,17 @@ def room(wanted: int, kept: int = KEPT) -> int:
 def short(kept: int = KEPT) -> bool:
     """Would the next descriptor be one of the last ``kept``, or is there none?"""
     return room(1, kept) == 0
+
+
+def low(kept: int = KEPT) -> bool:
+    """Answer as :func:`short` does, for less than half its price, on every connect.
+
+    A copy of standard input's descriptor takes no place in the system's own table: of that one's
+    being full the connect itself has to tell.
+    """
+    try:
+        number = os.dup(0)
+    except OSError:  # none is left, or there is no standard input
+        return short(kept)
+    os.close(number)
+    return not below(number, kept)

@@ -7,7 +7,7 @@ never asked about one.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
@@ -30,6 +30,12 @@ class Destination:
     host: str
     port: int
     tls: bool = False
+    _text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        text = f"{'tls://' if self.tls else ''}{host}:{self.port}"
+        object.__setattr__(self, "_text", text)  # frozen; each connection asks for it
 
     @property
     def is_address(self) -> bool:
@@ -41,8 +47,7 @@ class Destination:
         return Destination(self.host, self.port, tls=True)
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls://' if self.tls else ''}{host}:{self.port}"
+        return self._text
 
 
 def is_address(host: str) -> bool:

@@ -4,27 +4,29 @@ A name is resolved once, and what was judged is what is dialled: no second answe
 gets a chance (DNS rebinding).
 """
 
-import socket
 from collections.abc import Callable
-from functools import cache
 from itertools import chain, zip_longest
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError, short
+from whatsproxy.attempts import Attempt, Listener, deferred
+from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError, low
 from whatsproxy.destination import Destination
-from whatsproxy.resolver import Resolver
+from whatsproxy.resolver import ResolutionError, Resolver
+from whatsproxy.transport import StreamProtocol
 
 #: Seconds that an address is given before the next one is tried beside it (RFC 8305 5).
 STAGGER = 0.25
@@ -40,46 +42,6 @@ def everywhere(_: Destination, addresses: list[str]) -> list[str]:
     return addresses
 
 
-def is_own(address: str) -> bool:
-    """Whether an address is this host's: then the system would dial it from itself.
-
-    Raises NoDescriptorsError where there is none to ask with: who cannot ask must not say no.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        if _can_bind(family, address):
-            return not _can_bind_anything(family) or _is_source_of_itself(family, address)
-    except OSError as e:
-        if e.errno in EXHAUSTED:
-            raise NoDescriptorsError("no descriptor to judge an address with") from None
-    return False
-
-
-def _can_bind(family: int, address: str) -> bool:
-    with socket.socket(family, socket.SOCK_DGRAM) as s:
-        try:
-            s.bind((address, 0))
-        except OSError as e:
-            if e.errno in EXHAUSTED:
-                raise
-            return False
-        return True
-
-
-@cache
-def _can_bind_anything(family: int) -> bool:
-    """Whether the system lets others' addresses be bound (ip_nonlocal_bind)."""
-    return _can_bind(family, "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1")
-
-
-def _is_source_of_itself(family: int, address: str) -> bool:
-    """Whether the system would send from an address to itself: so it does with a primary one."""
-    with socket.socket(family, socket.SOCK_DGRAM) as s:
-        s.connect((address, 9))  # sends nothing
-        own: str = s.getsockname()[0]
-        return own == address
-
-
 class DialTimeoutError(Exception):
     """There was no connection within the time."""
 
@@ -91,8 +53,20 @@ class DialTimeoutError(Exception):
 class DirectEndpoint:
     """Reaches a destination from this machine within so many seconds, resolution included.
 
-    ``judge`` has to permit the addresses.
+    ``judge`` has to permit the addresses. ``clock`` is for the time limits, where that is not the
+    ``reactor``. Who is not ``limited`` has a limit of its own, of the same length.
     """
+
+    __slots__ = (
+        "addresses",
+        "clock",
+        "destination",
+        "judge",
+        "limited",
+        "reactor",
+        "resolver",
+        "seconds",
+    )
 
     def __init__(
         self,
@@ -101,12 +75,19 @@ class DirectEndpoint:
         destination: Destination,
         seconds: float,
         judge: Judge = everywhere,
+        *,
+        clock: IReactorTime | None = None,
+        limited: bool = True,
     ) -> None:
-        self._judge = judge
-        self._reactor = reactor
-        self._resolver = resolver
-        self._destination = destination
-        self._seconds = seconds
+        self.judge = judge
+        self.reactor = reactor
+        self.clock: IReactorTime = clock or reactor
+        self.resolver = resolver
+        self.destination = destination
+        self.seconds = seconds
+        self.limited = limited
+        #: Where there is nothing to resolve.
+        self.addresses = [destination.host] if destination.is_address else None
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
         """Return a Deferred of the protocol; cancelling it leaves nothing open.
@@ -114,133 +95,226 @@ class DirectEndpoint:
         It fails with ResolutionError, NoDescriptorsError, DialTimeoutError, what ``judge`` raises,
         or the ConnectError of the last address.
         """
-        dial = _Dial(self._reactor, protocolFactory, self._destination, self._seconds, self._judge)
-        return dial.start(self._resolver)
+        return deferred(self, protocolFactory)
+
+    def attempt(self, listener: Listener[StreamProtocol]) -> Attempt:
+        """Return an attempt, which fails with the same."""
+        return _Dial(self, listener)
+
+
+class _Try(StreamProtocol):
+    """A connection to one address: Twisted's factory of it, and its first protocol."""
+
+    __slots__ = ("_connector", "_dial")
+
+    def __init__(self, dial: "_Dial") -> None:
+        self._dial: _Dial | None = dial
+        self._connector: IConnector | None = None
+
+    def cancel(self) -> None:
+        """Stop: the socket is closed at once."""
+        connector, self._connector = self._connector, None
+        self._dial = None
+        if connector is not None:
+            connector.stopConnecting()
+
+    def doStart(self) -> None:
+        """Nothing is to be prepared (as of any factory, by Twisted)."""
+
+    def doStop(self) -> None:
+        """Nothing is to be put away."""
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        """Know who can stop it (called by Twisted)."""
+        self._connector = connector
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """Take the connection, if it is still wanted (called by Twisted)."""
+        return None if self._dial is None else self
+
+    def connectionMade(self) -> None:
+        """Pass the connection on, and keep nothing: Twisted keeps us with the transport."""
+        dial, self._dial, self._connector = self._dial, None, None
+        assert dial is not None, "no protocol is built once it is cancelled"
+        dial.connected(self)
+        del self.transport
+
+    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+        """Say so (called by Twisted)."""
+        dial, self._dial, self._connector = self._dial, None, None
+        if dial is not None:
+            dial.failed(self, reason.value)
+
+    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
+        """Whoever has the transport has heard of it (called by Twisted)."""
 
 
 class _Dial:
-    """One connect: the race of its attempts."""
+    """One connect: the race of its tries. A single address costs little more than its try."""
 
-    def __init__(
-        self,
-        reactor: Any,
-        factory: IProtocolFactory,
-        destination: Destination,
-        seconds: float,
-        judge: Judge,
-    ) -> None:
-        self._reactor = reactor
-        self._judge = judge
-        self._factory = factory
-        self._deadline = reactor.seconds() + seconds
-        self._destination = destination
-        self._result: Deferred[IProtocol] = Deferred(lambda _: self._finish(CancelledError()))
-        self._limit = reactor.callLater(
-            seconds, lambda: self._finish(DialTimeoutError(destination, seconds))
-        )
+    __slots__ = (
+        "_addresses",
+        "_at",
+        "_deadline",
+        "_limit",
+        "_listener",
+        "_resolving",
+        "_stagger",
+        "_tries",
+        "_where",
+    )
+
+    def __init__(self, where: DirectEndpoint, listener: Listener[StreamProtocol]) -> None:
+        self._where = where
+        #: None as soon as it is over.
+        self._listener: Listener[StreamProtocol] | None = listener
+        self._limit: IDelayedCall | None = None
         self._stagger: IDelayedCall | None = None
-        self._over = False
+        self._resolving: Deferred[list[str]] | None = None
         self._addresses: list[str] = []
-        self._pending: list[Deferred[Any]] = []
+        #: The place of the next address.
+        self._at = 0
+        self._tries: list[_Try] = []
 
-    def start(self, resolver: Resolver) -> "Deferred[IProtocol]":
-        if self._destination.is_address:
-            self._resolved([self._destination.host])
-        else:
-            resolving = resolver.resolve(self._destination.host)
-            self._pending.append(resolving)
-            resolving.addCallbacks(self._resolved, self._unresolved)
-        return self._result
+    def start(self) -> None:
+        """Begin (the Attempt's duty)."""
+        where = self._where
+        clock = where.clock
+        self._deadline = clock.seconds() + where.seconds
+        if where.limited:
+            self._limit = clock.callLater(where.seconds, self._late)
+        addresses = where.addresses
+        if addresses is None:
+            name = where.destination.host
+            try:
+                addresses = where.resolver.cached(name)
+            except ResolutionError as e:
+                self._fail(e)
+                return
+            if addresses is None:
+                resolving = where.resolver.resolve(name)
+                self._resolving = resolving
+                resolving.addCallbacks(self._resolved, self._unresolved)
+                return
+        self._resolved(addresses)
+
+    def cancel(self) -> None:
+        """Leave nothing open (the Attempt's duty)."""
+        if self._listener is not None:
+            self._end()
+
+    def connected(self, winner: _Try) -> None:
+        """Take a try's connection."""
+        self._tries.remove(winner)
+        self._end().reached(winner)
+
+    def failed(self, loser: _Try, error: Any) -> None:
+        """Go on without a try."""
+        latest = self._tries[-1] is loser
+        self._tries.remove(loser)
+        if isinstance(error, ConnectError) and error.osError in EXHAUSTED:
+            self._at -= latest  # it is still to be tried
+            self._run_short()
+        elif self._at < len(self._addresses):
+            self._next()
+        elif not self._tries:
+            self._fail(error)
+
+    def _late(self) -> None:
+        self._limit = None
+        self._fail(DialTimeoutError(self._where.destination, self._where.seconds))
 
     def _resolved(self, addresses: list[str]) -> None:
-        self._pending.clear()
+        where = self._where
+        self._resolving = None
         try:
-            self._addresses = interleave(self._judge(self._destination, addresses))
+            permitted = where.judge(where.destination, addresses)
         except Exception as e:
-            self._finish(e)
-        else:
-            self._next()
+            self._fail(e)
+            return
+        # Two alternate already.
+        self._addresses = interleave(permitted) if len(permitted) > 2 else permitted
+        self._next()
 
     def _unresolved(self, failure: Failure) -> None:
-        self._finish(failure)
+        self._resolving = None
+        if self._listener is not None:
+            self._fail(failure.value)
 
     def _next(self) -> None:
         """Try one more address; the one after it when this one takes long, or has failed."""
-        if self._stagger is not None and self._stagger.active():
+        where, tries, addresses = self._where, self._tries, self._addresses
+        if self._stagger is not None:
             self._stagger.cancel()
-        if len(self._pending) >= PARALLEL:
-            self._pending.pop(0).cancel()
-        if short():
-            if self._pending:  # no race, then: each in its turn
-                self._stagger = self._reactor.callLater(self._share(), self._instead)
-            else:
-                self._finish(self._short())
+            self._stagger = None
+        if len(tries) >= PARALLEL:
+            tries.pop(0).cancel()
+        if low():
+            self._run_short()
             return
-        address = self._addresses.pop(0)
-        endpoint = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-        # The limit is ours: give the endpoint's own one no chance.
-        attempt = endpoint(
-            self._reactor,
-            address,
-            self._destination.port,
-            timeout=None,  # type: ignore[arg-type]  # connectTCP takes it for no limit
-        )
-        if self._addresses:
+        address = addresses[self._at]
+        self._at += 1
+        if self._at < len(addresses):
             # Who would have to make place first gets its share of what time is left.
-            wait = self._share() if self._pending else STAGGER
-            self._stagger = self._reactor.callLater(wait, self._next)
-        connecting = attempt.connect(self._factory)
-        self._pending.append(connecting)
-        connecting.addCallbacks(
-            lambda protocol: self._connected(connecting, protocol),
-            lambda failure: self._failed(connecting, failure),
-        )
+            wait = self._share() if tries else STAGGER
+            self._stagger = where.clock.callLater(wait, self._beside)
+        attempt = _Try(self)
+        tries.append(attempt)
+        try:
+            # The limit is ours: Twisted's own gets no chance.
+            where.reactor.connectTCP(address, where.destination.port, attempt, None)
+        except Exception as e:
+            if attempt not in tries:
+                raise  # not by connectTCP: it has told us already
+            attempt.cancel()
+            self.failed(attempt, e)
+
+    def _run_short(self) -> None:
+        """There is no descriptor for one more: no race, then, but each address in its turn."""
+        if not self._tries:
+            where = self._where.destination
+            self._fail(NoDescriptorsError(f"no descriptor to reach {where} with"))
+        elif self._at < len(self._addresses):
+            if self._stagger is not None:
+                self._stagger.cancel()
+            self._stagger = self._where.clock.callLater(self._share(), self._instead)
+
+    def _beside(self) -> None:
+        """Try one more address: this one takes long."""
+        self._stagger = None
+        self._next()
 
     def _instead(self) -> None:
         """Try one more address, for which those under way have to make place."""
-        for slow in self._pending[:]:
-            self._pending.remove(slow)
+        self._stagger = None
+        tries, self._tries = self._tries, []
+        for slow in tries:
             slow.cancel()
         self._next()
 
     def _share(self) -> float:
         """Return what time an address has before it has to make place for the next one."""
-        left: float = self._deadline - self._reactor.seconds()
-        return max(left / (len(self._addresses) + 1), STAGGER)
+        left = self._deadline - self._where.clock.seconds()
+        return max(left / (len(self._addresses) - self._at + 1), STAGGER)
 
-    def _short(self) -> NoDescriptorsError:
-        return NoDescriptorsError(f"no descriptor to reach {self._destination} with")
+    def _fail(self, error: Any) -> None:
+        self._end().unreached(error)
 
-    def _connected(self, attempt: "Deferred[Any]", protocol: IProtocol) -> None:
-        self._pending.remove(attempt)
-        self._finish(protocol)
-
-    def _failed(self, attempt: "Deferred[Any]", failure: Failure) -> None:
-        if self._over or attempt not in self._pending:
-            return
-        self._pending.remove(attempt)
-        error = failure.value
-        exhausted = isinstance(error, ConnectError) and error.osError in EXHAUSTED
-        if self._addresses and not exhausted:
-            self._next()
-        elif not self._pending:
-            self._finish(self._short() if exhausted else failure)
-
-    def _finish(self, result: IProtocol | Failure | Exception) -> None:
-        """Stop everything else, then say what came of it."""
-        if self._over:
-            return
-        self._over = True
-        if self._limit.active():
+    def _end(self) -> Listener[StreamProtocol]:
+        """Stop everything; the answer is who is to be told."""
+        listener, self._listener = self._listener, None
+        assert listener is not None, "nothing of it is left to tell"
+        if self._limit is not None:
             self._limit.cancel()
-        if self._stagger is not None and self._stagger.active():
+            self._limit = None
+        if self._stagger is not None:
             self._stagger.cancel()
-        for attempt in self._pending:
-            attempt.cancel()
-        if isinstance(result, Failure | Exception):
-            self._result.errback(result)
-        else:
-            self._result.callback(result)
+            self._stagger = None
+        if self._resolving is not None:
+            self._resolving.cancel()
+        for other in self._tries:
+            other.cancel()
+        return listener
 
 
 def interleave(addresses: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -12,7 +12,6 @@ from whatsproxy.ceiling import Ceiling
 from whatsproxy.clients import REFUSALS, Clients
 from whatsproxy.codecs import SocksProxy
 from whatsproxy.destination import Destination
-from whatsproxy.dial import is_own
 from whatsproxy.files import Loadable
 from whatsproxy.http1.fields import Changes, Rules
 from whatsproxy.http1.heads import Limits
@@ -22,6 +21,7 @@ from whatsproxy.listen_codecs import Listener
 from whatsproxy.listeners import Door
 from whatsproxy.network_lists import NetworkList
 from whatsproxy.networks import Networks, parse_network
+from whatsproxy.own_addresses import is_own
 from whatsproxy.policy import Policy
 from whatsproxy.protocols.connect import HttpTunnel
 from whatsproxy.protocols.http import HttpConnection
@@ -32,7 +32,7 @@ from whatsproxy.protocols.tls import TlsHandshake
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
 from whatsproxy.resolver import Resolver
-from whatsproxy.route import EVERY_KIND, EachRequest, Refusal, Router, Terminate
+from whatsproxy.route import EVERY_KIND, EachRequest, Route, Router, Terminate
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import HttpSettings, Settings
 from whatsproxy.sniff import Kind, Sniffed
@@ -41,6 +41,7 @@ from whatsproxy.tls_server import TlsServer
 from whatsproxy.transport import number_at
 from whatsproxy.upstream import Upstream, legs_of
 from whatsproxy.verifier import Verifier
+from whatsproxy.wheel import Wheel
 
 log = Logger()
 
@@ -53,11 +54,12 @@ class ProxyFactory:
 
     def __init__(self, reactor: Any, settings: Settings, upstream: Upstream | None = None) -> None:
         timeouts = settings.timeouts
-        self.clock = reactor
+        #: For all that waits on a connection's behalf; who needs more than a clock has the reactor.
+        self.clock: IReactorTime = Wheel(reactor)
         self.settings = settings
         self.ledger = Ledger(reactor.seconds, self._ended)
         self.journal = Journal(settings.logging.clients)
-        self.ceiling = Ceiling(reactor, self.ledger, settings.server.max_buffered)
+        self.ceiling = Ceiling(self.clock, self.ledger, settings.server.max_buffered)
         self.tls = TlsServer(reactor, settings.tls, settings.server.names)
         #: What is read from files, at the start and anew.
         self.loadables: list[Loadable] = [self.tls]
@@ -76,17 +78,21 @@ class ProxyFactory:
             networks, is_own, frozenset((place.host, place.port) for place in upstreams)
         )
         resolver = Resolver(reactor, configured_hosts(settings))
-        legs = legs_of(reactor, resolver, settings.socks5.proxies, self.addresses.permitted)
-        self.tls_client = TlsClient(reactor, settings.tls)
+        legs = legs_of(
+            reactor, resolver, settings.socks5.proxies, self.addresses.permitted, self.clock
+        )
+        self.tls_client = TlsClient(self.clock, settings.tls)
         self.upstream = upstream or Upstream(
-            reactor, legs, timeouts.connect, self.tls_client, told_upstreams(settings)
+            self.clock, legs, timeouts.connect, self.tls_client, told_upstreams(settings)
         )
         users_file = settings.http.users_file
         self.verifier = Verifier(reactor, users_file, self.ledger) if users_file else None
         if self.verifier is not None:
             self.loadables.append(self.verifier)
         self.draining = False
-        self.idle_watch = IdleWatch(reactor, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10))
+        self.idle_watch = IdleWatch(
+            self.clock, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10)
+        )
         self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
         self._terminates = bool(settings.tls.certificate) or settings.tls.auto_generate
         self.router = Router(
@@ -178,15 +184,15 @@ class ProxyFactory:
         """Return the protocol that serves a connection of this kind, or refuses it."""
         inside = session.inner is not None
         route = self.router.route(sniffed, inside=inside, kinds=session.kinds)
+        if isinstance(route, Route):
+            tunnel = HttpTunnel if sniffed.kind is Kind.HTTP else Tunnel
+            return tunnel(self, session, route)
         if isinstance(route, Terminate):
             return self.tls.transport_for(route.server_name, TlsHandshake(self, session))
         if isinstance(route, EachRequest):
             return HttpConnection(self, session, self._limits, self._rules)
-        if isinstance(route, Refusal):
-            last_word = UNRECOGNIZED_NAME if sniffed.kind is Kind.TLS else b""
-            return Refused(self, session, route.reason, route.detail, last_word=last_word)
-        tunnel = HttpTunnel if sniffed.kind is Kind.HTTP else Tunnel
-        return tunnel(self, session, route)
+        last_word = UNRECOGNIZED_NAME if sniffed.kind is Kind.TLS else b""
+        return Refused(self, session, route.reason, route.detail, last_word=last_word)
 
     def drain(self) -> None:
         """Begin nothing new, and end what only waits for something new."""

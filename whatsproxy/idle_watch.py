@@ -17,6 +17,9 @@ class Watched(Protocol):
     moved: int
     quiet_since: float
 
+    def lasts(self) -> None:
+        """Hear of the first look."""
+
     def expire(self) -> None:
         """End for want of traffic."""
 
@@ -57,6 +60,8 @@ class IdleWatch:
         for relay in self._relays:
             moved = relay.session.received + relay.session.sent
             if moved != relay.moved:
+                if relay.moved < 0:
+                    relay.lasts()
                 relay.moved = moved
                 relay.quiet_since = now
             elif now - relay.quiet_since >= relay.idle and not late:

@@ -1,15 +1,36 @@
 """The lines that clients' connections leave in the log."""
 
+from typing import Protocol
+
 from twisted.logger import Logger, LogLevel
 
+from whatsproxy.log_forms import EndedForm, protocol_of
 from whatsproxy.networks import address_of, neighbourhood
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 
 #: Seconds between two log lines about connections that were rejected for one reason.
 REMIND = 60.0
+#: The format of the event about a connection's end.
+ENDED = (
+    "connection ended: {reason} protocol={protocol} to={target} seconds={seconds:.3f}"
+    " received={received} sent={sent}{log_who}{log_detail}"
+)
 
 log = Logger()
+
+
+class Lines(Protocol):
+    """A way into the log that is shorter than twisted.logger's (see ended_lines)."""
+
+    #: What makes a line of a connection's end.
+    form: EndedForm
+
+    def admit(self, reason: Reason) -> tuple[str, str] | None:
+        """Return time and level of a line about a connection's end; None: it is not wanted."""
+
+    def put(self, line: str) -> None:
+        """Write a line, soon."""
 
 
 class Journal:
@@ -18,13 +39,28 @@ class Journal:
     def __init__(self, clients: str) -> None:
         self._clients = clients
         self._silent_until: dict[Reason, float] = {}
+        self._lines: Lines | None = None
+
+    def write_to(self, lines: Lines | None) -> None:
+        """Let the lines about ends take the short way, or again (None) that of all events."""
+        self._lines = lines
 
     def ended(self, session: Session, reason: Reason, detail: str, seconds: float) -> None:
         """Write the one line of a connection that has ended."""
+        lines = self._lines
+        if lines is None:
+            self._emit_ended(session, reason, detail, seconds)
+            return
+        admitted = lines.admit(reason)
+        if admitted is not None:
+            stamp, level = admitted
+            who = self._who(session.client)
+            lines.put(lines.form(stamp, level, session, reason, detail, seconds, who))
+
+    def _emit_ended(self, session: Session, reason: Reason, detail: str, seconds: float) -> None:
         log.emit(
             LogLevel.warn if reason.error else LogLevel.info,
-            "connection ended: {reason} protocol={protocol} to={target} seconds={seconds:.3f}"
-            " received={received} sent={sent}{log_who}{log_detail}",
+            ENDED,
             reason=reason.value,
             protocol=protocol_of(session),
             target=session.target or "-",
@@ -33,7 +69,7 @@ class Journal:
             sent=session.sent,
             detail=detail,
             log_detail=f" ({detail})" if detail else "",
-            **self._who(session.client),
+            **self._who_fields(session.client),
         )
 
     def rejected(self, reason: Reason, client: int | None, count: int, now: float) -> None:
@@ -45,19 +81,16 @@ class Journal:
                 reason=reason.value,
                 text=reason.text,
                 count=count,
-                **self._who(client),
+                **self._who_fields(client),
             )
 
-    def _who(self, client: int | None) -> dict[str, str]:
+    def _who_fields(self, client: int | None) -> dict[str, str]:
         """Return the client as a field of its own, and as a part of a text line."""
-        if self._clients == "none" or client is None:
-            return {"log_who": ""}
-        who = (address_of if self._clients == "full" else neighbourhood)(client)
-        return {"client": who, "log_who": f" client={who}"}
+        who = self._who(client)
+        return {"client": who, "log_who": f" client={who}"} if who else {"log_who": ""}
 
-
-def protocol_of(session: Session) -> str:
-    """Return what a connection was, for the log: ``tls/http`` where TLS ended here."""
-    if session.kind is None:
-        return "undetected"
-    return session.kind.value + (f"/{session.inner.value}" if session.inner else "")
+    def _who(self, client: int | None) -> str:
+        """Return what is told of a client: nothing (an empty text), its network, its address."""
+        if client is None or self._clients == "none":
+            return ""
+        return address_of(client) if self._clients == "full" else neighbourhood(client)

@@ -27,47 +27,59 @@ class LimitedObserver:
         self._rate = rate
         self._now = now
         self._until = 0.0
-        self._seen: Counter[Hashable] = Counter()
+        self._seen: dict[Hashable, int] = {}
         self._held: Counter[str] = Counter()
 
     def __call__(self, event: LogEvent) -> None:
         """Pass an event on, or count it (called by twisted.logger)."""
+        if self.admits(kind_of(event), name_of(event), event.get("log_time", 0.0)):
+            self._observer(event)
+
+    def admits(self, kind: Hashable, name: str, when: float) -> bool:
+        """Count a line of some kind; tell whether it may be written.
+
+        ``name`` is what those left out are called; ``when`` is the time, since the epoch, of the
+        line that tells of the ones left out before, should it be due.
+        """
         now = self._now()
         if now >= self._until:
             self._until = now + WINDOW
             self._seen.clear()
             if self._held:
-                self._tell(event)
-        kind = _kind_of(event)
-        if kind not in self._seen and len(self._seen) >= KINDS:
+                self._tell(when)
+        seen = self._seen
+        count = seen.get(kind, 0)
+        if not count and len(seen) >= KINDS:
             kind = None
-        self._seen[kind] += 1
-        if self._seen[kind] <= self._rate:
-            self._observer(event)
-        else:
-            self._held[_name_of(event)] += 1
+            count = seen.get(kind, 0)
+        seen[kind] = count + 1
+        if count < self._rate:
+            return True
+        self._held[name] += 1
+        return False
 
-    def _tell(self, event: LogEvent) -> None:
+    def _tell(self, when: float) -> None:
         held = dict(self._held)
         self._held.clear()
         self._observer(
             {
                 "log_level": LogLevel.warn,
                 "log_namespace": __name__,
-                "log_time": event.get("log_time", 0.0),
+                "log_time": when,
                 "log_format": "lines left out ([logging] rate): {left_out}",
                 "left_out": ", ".join(f"{count} {name}" for name, count in held.items()),
             }
         )
 
 
-def _kind_of(event: LogEvent) -> Hashable:
+def kind_of(event: LogEvent) -> Hashable:
+    """Return what is counted together with an event."""
     failure = event.get("log_failure")
     error = failure.type if failure is not None else None
     return event.get("log_namespace"), event.get("log_format"), _reason_of(event), error
 
 
-def _name_of(event: LogEvent) -> str:
+def name_of(event: LogEvent) -> str:
     """Return what the kind is called in the line about those left out; nothing of a stranger's."""
     failure = event.get("log_failure")
     if failure is not None:

@@ -5,13 +5,13 @@ import errno
 import json
 import math
 import os
-import re
 import select
 import stat
 import sys
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from io import TextIOWrapper
+from threading import RLock
 from typing import Any, TextIO
 
 from twisted.logger import (
@@ -26,18 +26,16 @@ from twisted.logger import (
 from zope.interface import implementer
 
 from whatsproxy.files import why
+from whatsproxy.log_forms import EndedForm, ended_json, ended_text, escape, stamp_of
 from whatsproxy.log_limit import LimitedObserver
 from whatsproxy.settings import LoggingSettings
 
-#: C0, DEL, C1 and the two line separators of Unicode.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Bytes that go to a pipe at once or not at all, and never wait where it has room (pipe(7)).
+PIECE = select.PIPE_BUF
+#: Bytes that go to a file at once.
+FILE_PIECE = 1 << 14
 
 log = Logger()
-
-
-def escape(text: str) -> str:
-    """Return the text with control characters visible, so that none can forge a line."""
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def text_line(event: LogEvent) -> str:
@@ -67,8 +65,7 @@ def json_line(event: LogEvent) -> str:
 
 
 def _time(event: LogEvent) -> str:
-    when = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return stamp_of(event.get("log_time", 0.0))
 
 
 def _traceback(event: LogEvent) -> list[str]:
@@ -80,40 +77,79 @@ def _traceback(event: LogEvent) -> list[str]:
 class LineObserver:
     """Writes each event as a line to ``stdout``, ``stderr`` or a file (appending).
 
-    Raises OSError where the file cannot be opened.
+    Lines that others have made may wait for each other; all are written in their order. Raises
+    OSError where the file cannot be opened.
     """
 
     def __init__(self, output: str, line: Callable[[LogEvent], str]) -> None:
         self._output = output
         self._line = line
-        self._file = self._open()
         self._lost = 0
+        self._use(self._open())
+        #: Lines to be written, and how many characters they have.
+        self._waiting: list[str] = []
+        self._size = 0
+        #: Whatever thread logs something: one at a time, and what waits comes first.
+        self._lock = RLock()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event (called by twisted.logger); tell of those that could not be written."""
-        try:
-            self._write(event)
-            if self._lost:
-                lost, self._lost = self._lost, 0
-                self._write(_about_lost(event, lost))
-        except OSError:
-            # Neither a full disk nor a reader that has stalled may end, or hold up, what the event
-            # is about.
-            self._lost += 1
+        """Write one event at once (called by twisted.logger), behind the lines that wait."""
+        with self._lock:
+            self.flush()
+            self._put_out(self._line(event), 1, event.get("log_time", 0.0))
 
-    def _write(self, event: LogEvent) -> None:
+    def put(self, line: str) -> None:
+        """Take a line that may wait for others, until ``flush``; they are never many."""
+        size = self._size + len(line)
+        if size > self._piece:
+            self.flush()
+            size = len(line)
+        self._waiting.append(line)
+        self._size = size
+
+    def flush(self) -> None:
+        """Write what waits; what cannot be written is not kept."""
+        with self._lock:
+            lines = self._waiting[:]
+            if not lines:
+                return
+            del self._waiting[: len(lines)]  # another thread may just have added one
+            self._size = 0
+            text = "".join(lines)
+            if text.isascii():
+                self._put_out(text, len(lines), time.time())
+            else:  # of more bytes than characters: no piece of a known size
+                for line in lines:
+                    self._put_out(line, 1, time.time())
+
+    def _put_out(self, text: str, count: int, when: float) -> None:
+        """Write ``count`` lines; tell, at the time ``when``, of those that could not be written."""
+        try:
+            self._write(text)
+        except (OSError, ValueError):  # ValueError: somebody has closed it
+            # Neither a full disk nor a reader that has stalled may end, or hold up, what the lines
+            # are about.
+            self._lost += count
+            return
+        if self._lost:
+            with contextlib.suppress(OSError, ValueError):  # told with the next line
+                self._write(self._line(_about_lost(when, self._lost)))
+                self._lost = 0
+
+    def _write(self, text: str) -> None:
         if not would_take(self._file):
             raise BlockingIOError(errno.EAGAIN, "nobody reads the log")
-        self._file.write(self._line(event))
+        self._file.write(text)
         self._file.flush()
 
     def reopen(self) -> None:
         """Open the file anew, after logrotate has moved it; on failure go on with the old one."""
         if self._output in ("stdout", "stderr"):
             return
+        self.flush()
         old = self._file
         try:
-            self._file = self._open()
+            self._use(self._open())
         except OSError as e:
             log.error(
                 "cannot reopen the log {path}: {why}; the old file goes on",
@@ -128,9 +164,20 @@ class LineObserver:
     def _open(self) -> TextIO:
         if self._output in ("stdout", "stderr"):
             return tolerant(getattr(sys, self._output))
+        # A piece fits into the buffer together with the rest of one for which there was no space.
         return open(
-            self._output, "a", encoding="utf-8", errors="backslashreplace", opener=_open_at_once
+            self._output,
+            "a",
+            2 * FILE_PIECE,
+            encoding="utf-8",
+            errors="backslashreplace",
+            opener=_open_at_once,
         )
+
+    def _use(self, file: TextIO) -> None:
+        self._file = file
+        ours = self._output not in ("stdout", "stderr")  # and so is the buffer's size
+        self._piece = FILE_PIECE if ours and stat.S_ISREG(_mode_of(file)) else PIECE
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -140,12 +187,17 @@ def _open_at_once(path: str, flags: int) -> int:
     return descriptor
 
 
+def _mode_of(file: TextIO) -> int:
+    """Return what kind of file it is (see stat); 0 where there is no descriptor behind it."""
+    try:
+        return os.fstat(file.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
 def would_take(file: TextIO) -> bool:
     """Tell whether a pipe or a socket has room for a line, so that to write does not block."""
-    try:
-        mode = os.fstat(file.fileno()).st_mode
-    except (OSError, ValueError, AttributeError):
-        return True  # no descriptor behind it
+    mode = _mode_of(file)
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return True
     poll = select.poll()
@@ -153,12 +205,12 @@ def would_take(file: TextIO) -> bool:
     return bool(poll.poll(0))
 
 
-def _about_lost(event: LogEvent, lost: int) -> LogEvent:
-    """Return an event, at the time of another one, about those before it."""
+def _about_lost(when: float, lost: int) -> LogEvent:
+    """Return an event about lines that could not be written before."""
     return {
         "log_level": LogLevel.error,
         "log_namespace": __name__,
-        "log_time": event.get("log_time", 0.0),
+        "log_time": when,
         "log_format": "the log could not be written: {lost} lines are late or lost",
         "lost": lost,
     }
@@ -171,10 +223,19 @@ def tolerant(stream: TextIO) -> TextIO:
     return stream
 
 
-def observer_of(settings: LoggingSettings) -> tuple[ILogObserver, LineObserver]:
-    """Return the observer to be installed, and the one behind its level filter, to be reopened."""
-    writer = LineObserver(settings.output, json_line if settings.format == "json" else text_line)
-    level = LogLevel.levelWithName(settings.level)
-    predicates = [LogLevelFilterPredicate(defaultLogLevel=level)]
-    limited = LimitedObserver(writer, settings.rate) if settings.rate else writer
-    return FilteringLogObserver(limited, predicates), writer
+class LevelObserver(FilteringLogObserver):
+    """The observer to be installed, as the settings say.
+
+    It passes on what is of some ``level`` at the least, through the ``limit`` if there is one, to
+    the ``writer``, which is what is to be reopened. ``form`` is for lines that come by another way
+    (see ended_lines). Raises OSError where the log cannot be opened.
+    """
+
+    def __init__(self, settings: LoggingSettings) -> None:
+        self.level = LogLevel.levelWithName(settings.level)
+        self.form: EndedForm = ended_json if settings.format == "json" else ended_text
+        line = json_line if settings.format == "json" else text_line
+        self.writer = LineObserver(settings.output, line)
+        self.limit = LimitedObserver(self.writer, settings.rate) if settings.rate else None
+        predicates = [LogLevelFilterPredicate(defaultLogLevel=self.level)]
+        super().__init__(self.limit or self.writer, predicates)

@@ -67,10 +67,12 @@ def is_v4(number: int) -> bool:
 
 
 def address_of(number: int) -> str:
-    """Return the address of a number, in its shortest form."""
+    """Return the address of a number, in its shortest form (RFC 5952)."""
     if is_v4(number):
-        return str(ipaddress.IPv4Address(number & 0xFFFFFFFF))
-    return str(ipaddress.IPv6Address(number))
+        return socket.inet_ntoa((number & 0xFFFFFFFF).to_bytes(4))
+    if number >> _V4_BITS:
+        return socket.inet_ntop(socket.AF_INET6, number.to_bytes(16))  # ipaddress takes ten times
+    return str(ipaddress.IPv6Address(number))  # of these inet_ntop would write the end as IPv4
 
 
 def is_loopback(number: int) -> bool:

@@ -22,6 +22,8 @@ class Reason(enum.Enum):
         member.text = text
         return member
 
+    __hash__ = object.__hash__  # each is one object; Enum's own is a call of Python's
+
     # The ordinary ends.
     CLIENT_CLOSED = ("client_closed", False, "the client ended the connection first")
     UPSTREAM_CLOSED = ("upstream_closed", False, "the upstream ended the connection first")

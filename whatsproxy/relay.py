@@ -6,6 +6,7 @@ write only.
 """
 
 from functools import partial
+from typing import Any
 
 from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -16,7 +17,15 @@ from whatsproxy.idle_watch import IdleWatch
 from whatsproxy.lingering import LINGER, BreakOff, LingeringClose
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
-from whatsproxy.transport import StreamProtocol, broke_off, hand_over, set_buffer, tune, unsent
+from whatsproxy.transport import (
+    StreamProtocol,
+    broke_off,
+    hand_over,
+    probe_silence,
+    send_at_once,
+    set_buffer,
+    unsent,
+)
 
 _ORDERLY = (Reason.CLIENT_CLOSED, Reason.UPSTREAM_CLOSED)
 
@@ -60,6 +69,10 @@ class _End(StreamProtocol):
         self.gone = True
         self.relay.lost(self, reason)
 
+    def sink(self) -> Any:
+        """Nothing is to be seen of what passes: it may go to the other end in the kernel."""
+        return None if self.other.gone else self.other.transport
+
     def pauseProducing(self) -> None:
         """The other end's buffer is full."""
         self.transport.pauseProducing()
@@ -85,6 +98,10 @@ class _ClientEnd(_End):
         self.session.received += len(data)
         self.other.transport.write(data)
 
+    def moved(self, size: int) -> None:
+        """Count what the upstream has got."""
+        self.session.received += size
+
 
 class _UpstreamEnd(_End):
     __slots__ = ()
@@ -96,6 +113,10 @@ class _UpstreamEnd(_End):
         """Pass on what the upstream sent."""
         self.session.sent += len(data)
         self.other.transport.write(data)
+
+    def moved(self, size: int) -> None:
+        """Count what the client has got."""
+        self.session.sent += size
 
 
 class Relay:
@@ -116,6 +137,7 @@ class Relay:
         "_upstream",
         "_watch",
         "idle",
+        "keepalive",
         "moved",
         "quiet_since",
         "session",
@@ -159,8 +181,9 @@ class Relay:
         ``early`` is what the client has sent so far, and is counted already; ``client_ended`` says
         that it has sent all.
         """
-        tune(client.transport, keepalive)
-        tune(upstream.transport, keepalive)
+        self.keepalive = keepalive
+        send_at_once(client.transport)
+        send_at_once(upstream.transport)
         hand_over(upstream, self._upstream)
         hand_over(client, self._client)
         self.session.holder = self
@@ -196,8 +219,15 @@ class Relay:
             self._finish()
         elif not self._closing:
             self._closing = True
-            whole = end.eof or bool(failure.check(ConnectionDone))
+            whole = end.eof or isinstance(failure.value, ConnectionDone)
             self._let_go(end.other, whole=whole)
+
+    def lasts(self) -> None:
+        """Hear that it is not over at once: silent peers will be probed (called by the watch)."""
+        if self.keepalive and not self._closing:
+            for end in (self._client, self._upstream):
+                if not end.gone:
+                    probe_silence(end.transport)
 
     def expire(self) -> None:
         """End for want of traffic (called by the watch)."""
@@ -257,7 +287,8 @@ class Relay:
     def _close(self, patience: float) -> None:
         """Close both ends, each when what it was sent is out, or after so many seconds."""
         self._closing = True
-        self._timer = self._clock.callLater(patience, self.abort, Reason.IDLE)
+        if self.held():
+            self._timer = self._clock.callLater(patience, self.abort, Reason.IDLE)
         for end in (self._client, self._upstream):
             if not end.gone:
                 end.transport.unregisterProducer()
@@ -279,7 +310,7 @@ class Relay:
 
 
 def _reason_of_loss(end: _End, failure: Failure) -> Reason:
-    if failure.check(ConnectionDone):
+    if isinstance(failure.value, ConnectionDone):
         return end.ended
     # Twisted closes a connection whose protocol raised, with what it raised (and logs it).
-    return end.broken if failure.check(ConnectionClosed) else Reason.INTERNAL
+    return end.broken if isinstance(failure.value, ConnectionClosed) else Reason.INTERNAL

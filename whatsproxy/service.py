@@ -1,5 +1,6 @@
 """The service: listeners bound while privileged, readiness, and an orderly end."""
 
+import sys
 from typing import Any
 
 from twisted.application.service import Service
@@ -8,6 +9,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
+    IReactorFDSet,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -39,11 +41,22 @@ class StartupError(SystemExit, Exception):
     """
 
 
+def fast_reactor(reactor: Any) -> Any:
+    """Return the hub in front of a reactor, where there can be one."""
+    if sys.platform != "linux" or not IReactorFDSet.providedBy(reactor):
+        return reactor
+    from whatsproxy.hub_reactor import HubReactor  # it needs epoll to be imported
+
+    return HubReactor(reactor)
+
+
 class ProxyService(Service):
     """One proxy: its listeners, its sessions, its metrics."""
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
-        self.factory = ProxyFactory(reactor, settings)
+        #: What clients and upstreams are connected with; all else is the reactor's.
+        self._connections = fast_reactor(reactor) if settings.server.fast else reactor
+        self.factory = ProxyFactory(self._connections, settings)
         self.state = State()
         self._reactor = reactor
         self._settings = settings
@@ -62,7 +75,7 @@ class ProxyService(Service):
         self._load()
         try:
             for listener, door in zip(listeners, doors, strict=True):
-                port = self._listen("[server] listen", listener.endpoint, door)
+                port = self._listen("[server] listen", listener.endpoint, door, self._connections)
                 self._ports.append(port)
                 self._acceptor.watch(port)
                 log.info(
@@ -153,15 +166,15 @@ class ProxyService(Service):
             self.state,
             self._reactor,
         )
-        self._metrics = self._listen("[metrics] listen", description, site)
+        self._metrics = self._listen("[metrics] listen", description, site, self._reactor)
         self._metrics_acceptor.watch(self._metrics)
         log.info("metrics on http://{address}/metrics", address=describe(self._metrics.getHost()))
 
-    def _listen(self, key: str, description: str, factory: IProtocolFactory) -> IListeningPort:
+    def _listen(
+        self, key: str, description: str, factory: IProtocolFactory, reactor: Any
+    ) -> IListeningPort:
         results: list[Any] = []
-        maybeDeferred(endpoint_of(self._reactor, description).listen, factory).addBoth(
-            results.append
-        )
+        maybeDeferred(endpoint_of(reactor, description).listen, factory).addBoth(results.append)
         if not results:
             raise StartupError(f"cannot listen: it does not bind at once: {description} ({key})")
         if isinstance(results[0], Failure):

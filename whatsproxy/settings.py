@@ -85,6 +85,12 @@ class ServerSettings:
         "Bytes that may wait in memory for slow readers, in all. Beyond them each connection has "
         "to get rid of what it has before more is read for it.",
     )
+    fast: bool = _key(
+        True,
+        BOOLEAN,
+        "On Linux, carry TCP by an epoll and transports of our own, and bulk by splice. Elsewhere, "
+        "and with false, Twisted's are used: the same service, at a higher cost.",
+    )
     names: tuple[str, ...] = _key(
         (),
         SERVER_NAMES,

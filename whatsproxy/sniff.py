@@ -27,6 +27,8 @@ class Kind(enum.Enum):
     WHATSAPP = "whatsapp"
     RAW = "raw"
 
+    __hash__ = object.__hash__  # each is one object; Enum's own is a call of Python's
+
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
@@ -70,20 +72,26 @@ def _match_whatsapp(data: bytes) -> Sniffed | NeedMore | None:
     The header is ``ED`` 00 01, a 3-byte length and so many bytes. Version bytes change, but stay
     below 0x20, which tells the intro from HTTP methods such as WATCH.
     """
-    if _agree(data, b"ED\x00\x01"):
-        if len(data) < 7:
-            return NeedMore(len(data) + 1)
-        intro = 7 + int.from_bytes(data[4:7], "big")
-        if intro + 2 > SNIFF_LIMIT:
-            return None
-        if len(data) <= intro:
-            return NeedMore(intro + 1)
-        if not _agree(data[intro:], b"WA"):
-            return None
-        return _WHATSAPP if len(data) >= intro + 2 else NeedMore(intro + 2)
-    if not _agree(data, b"WA") or any(byte >= 0x20 for byte in data[2:4]):
+    if data.startswith(b"E"):
+        return _match_edge_routed(data)
+    if not _agree(data, b"WA") or max(data[2:4], default=0) >= 0x20:
         return None
     return _WHATSAPP if len(data) >= 4 else NeedMore(len(data) + 1)
+
+
+def _match_edge_routed(data: bytes) -> Sniffed | NeedMore | None:
+    if not _agree(data, b"ED\x00\x01"):
+        return None
+    if len(data) < 7:
+        return NeedMore(len(data) + 1)
+    intro = 7 + int.from_bytes(data[4:7], "big")
+    if intro + 2 > SNIFF_LIMIT:
+        return None
+    if len(data) <= intro:
+        return NeedMore(intro + 1)
+    if not _agree(data[intro:], b"WA"):
+        return None
+    return _WHATSAPP if len(data) >= intro + 2 else NeedMore(intro + 2)
 
 
 def _match_xmpp(data: bytes) -> Sniffed | NeedMore | None:

@@ -13,11 +13,12 @@ from typing import Any
 from socksio.socks5 import (
     SOCKS5AType,
     SOCKS5AuthMethod,
+    SOCKS5AuthMethodsRequest,
     SOCKS5Command,
     SOCKS5CommandRequest,
     SOCKS5UsernamePasswordRequest,
 )
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -28,9 +29,9 @@ from twisted.internet.interfaces import (
     IStreamClientEndpointStringParserWithReactor,
 )
 from twisted.plugin import IPlugin
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.attempts import Attempt, Front, Listener, attempt_by, deferred
 from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.socks5_handshake import (
     AddressNotSupported,
@@ -50,8 +51,9 @@ from whatsproxy.socks5_handshake import (
     ServerFailure,
     SOCKSError,
     TTLExpired,
+    Words,
 )
-from whatsproxy.transport import SingleProtocolFactory, StreamProtocol, deliver, hand_over
+from whatsproxy.transport import StreamProtocol, deliver, hand_over
 
 __all__ = [
     "AddressNotSupported",
@@ -99,16 +101,19 @@ class SOCKS5ClientEndpoint:
         timeout: float = TIMEOUT,
         reactor: IReactorTime | None = None,
     ) -> None:
-        self._request = _command(host, port)
+        self._words = _words(methods, _command(host, port))
         self._proxy = proxyEndpoint
-        self._methods, self._login = _authentication(methods)
         self._timeout = timeout
         self._reactor = reactor
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
         """Return a Deferred of the protocol; cancelling it leaves nothing open."""
-        attempt = _Attempt(self._proxy, self._request, self._methods, self._login, protocolFactory)
-        return attempt.start(_reactor_or(self._reactor), self._timeout)
+        return deferred(self, protocolFactory)
+
+    def attempt(self, listener: Listener[StreamProtocol]) -> Attempt:
+        """Return an attempt to do that, for who wants no Deferred."""
+        clock = _reactor_or(self._reactor)
+        return _Attempt(self._proxy, self._words, clock, self._timeout, listener)
 
 
 def probe(
@@ -119,9 +124,10 @@ def probe(
     reactor: IReactorTime | None = None,
 ) -> "Deferred[None]":
     """Connect to a SOCKS server and authenticate, no more; fail as any connect through it would."""
-    offered, login = _authentication(methods)
-    attempt = _Attempt(proxyEndpoint, None, offered, login, SingleProtocolFactory(StreamProtocol()))
-    return attempt.start(_reactor_or(reactor), timeout).addCallback(_hang_up)
+    front: Front[StreamProtocol] = Front()
+    clock = _reactor_or(reactor)
+    attempt = _Attempt(proxyEndpoint, _words(methods, None), clock, timeout, front)
+    return front.start(attempt).addCallback(_hang_up)
 
 
 def _hang_up(protocol: Any) -> None:
@@ -136,112 +142,118 @@ def _reactor_or(reactor: IReactorTime | None) -> IReactorTime:
     return installed
 
 
-class _Attempt:
-    """One connect: owns the time limit and whatever is open until the protocol has it."""
+class _Attempt(Handshake):
+    """One connect: owns the time limit and whatever is open until the listener has it."""
+
+    __slots__ = ("_clock", "_connecting", "_listener", "_proxy", "_timeout", "_timer")
 
     def __init__(
         self,
         proxy: IStreamClientEndpoint,
-        request: SOCKS5CommandRequest | None,
-        methods: Sequence[SOCKS5AuthMethod],
-        login: SOCKS5UsernamePasswordRequest | None,
-        factory: IProtocolFactory,
+        words: Words,
+        clock: IReactorTime,
+        timeout: float,
+        listener: Listener[StreamProtocol],
     ) -> None:
+        super().__init__(words)
         self._proxy = proxy
-        self._handshake = Handshake(request, methods, login, self._negotiated)
-        self._factory = factory
-        self._result: Deferred[IProtocol] = Deferred(self._cancelled)
-        self._connecting: Deferred[Any] | None = None
+        self._clock = clock
+        self._timeout = timeout
+        #: None as soon as it is over.
+        self._listener: Listener[StreamProtocol] | None = listener
+        self._connecting: Attempt | None = None
         self._timer: IDelayedCall | None = None
-        self._over = False
 
-    def start(self, reactor: IReactorTime, timeout: float) -> "Deferred[IProtocol]":
-        self._timer = reactor.callLater(timeout, self._timed_out)
-        self._connecting = self._proxy.connect(SingleProtocolFactory(self._handshake))
-        self._connecting.addCallbacks(self._reached, self._unreached)
-        return self._result
+    def start(self) -> None:
+        """Reach for the server (the Attempt's duty)."""
+        self._timer = self._clock.callLater(self._timeout, self._timed_out)
+        self._connecting = connecting = attempt_by(self._proxy, self)
+        connecting.start()
 
-    def _reached(self, _: object) -> None:
+    def cancel(self) -> None:
+        """Leave nothing open (the Attempt's duty)."""
+        if self._listener is not None:
+            self._give_up()
+
+    def reached(self, holder: StreamProtocol) -> None:
+        """Talk to the server (the Listener's duty)."""
         self._connecting = None
+        hand_over(holder, self)
 
-    def _unreached(self, failure: Failure) -> None:
+    def unreached(self, error: Exception) -> None:
+        """Say that it is the server which cannot be reached (the Listener's duty)."""
         self._connecting = None
-        if isinstance(failure.value, NoDescriptorsError):
-            self._fail(failure.value)  # it says nothing of the SOCKS server
+        if isinstance(error, NoDescriptorsError):
+            self._fail(error)  # it says nothing of the SOCKS server
             return
-        error = ProxyUnreachable()
-        error.__cause__ = failure.value
-        self._fail(error)
+        unreachable = ProxyUnreachable()
+        unreachable.__cause__ = error
+        self._fail(unreachable)
 
-    def _timed_out(self) -> None:
-        self._fail(NegotiationTimeout())
-
-    def _cancelled(self, _: object) -> None:
-        self._fail(CancelledError())
-
-    def _negotiated(self, result: bytes | SOCKSError) -> None:
+    def done(self, result: bytes | SOCKSError) -> None:
+        """Let the listener have the connection, and then what came behind the reply."""
         if isinstance(result, SOCKSError):
             self._fail(result)
             return
-        transport = self._handshake.transport
-        try:
-            protocol = self._factory.buildProtocol(transport.getPeer())
-        except Exception as e:
-            self._fail(e)
-            return
-        if protocol is None:  # the factory has changed its mind, as with any endpoint
-            self._fail(CancelledError())
-            return
-        try:
-            hand_over(self._handshake, protocol)
-        except Exception as e:
-            self._fail(e)
-            return
-        self._end()
-        del self._handshake, self._factory, self._proxy  # Twisted may keep us with the transport
-        self._result.callback(protocol)
+        transport = self.transport
+        self._end().reached(self)
         if result:
             deliver(transport, result)
 
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._fail(NegotiationTimeout())
+
     def _fail(self, error: Exception) -> None:
         """Close whatever there is, and only then say why."""
-        if self._over:
-            return
-        self._end()
+        self._give_up().unreached(error)
+
+    def _give_up(self) -> Listener[StreamProtocol]:
+        listener = self._end()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._handshake.stop()
-        transport = getattr(self._handshake, "transport", None)
+            self._connecting = None
+        self.stop()
+        transport = getattr(self, "transport", None)
         if transport is not None:
             transport.abortConnection()
-        self._result.errback(error)
+        return listener
 
-    def _end(self) -> None:
-        self._over = True
-        if self._timer is not None and self._timer.active():
+    def _end(self) -> Listener[StreamProtocol]:
+        """Stop the clock; the answer is who is to be told."""
+        listener, self._listener = self._listener, None
+        assert listener is not None, "nobody is left to be told"
+        if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        return listener
 
 
 def _command(host: str | bytes, port: int) -> SOCKS5CommandRequest:
     text = host.decode("ascii") if isinstance(host, bytes) else host
     if not 1 <= port <= 65535:
         raise ValueError(f"{port} is no port from 1 to 65535")
-    try:
-        address = ip_address(text)
-    except ValueError:
+    # To ask of a name whether it is an address takes longer than all the rest of a connect.
+    packed = _packed(text) if ":" in text or text[-1:].isdecimal() else None
+    if packed is None:
         name = text.encode("ascii")
         if not 1 <= len(name) <= 255:
-            raise ValueError("a host name has 1 to 255 bytes (RFC 1928 5)") from None
-        kind, packed = SOCKS5AType.DOMAIN_NAME, name
-    else:
-        packed = address.packed
-        kind = SOCKS5AType.IPV4_ADDRESS if len(packed) == 4 else SOCKS5AType.IPV6_ADDRESS
+            raise ValueError("a host name has 1 to 255 bytes (RFC 1928 5)")
+        return SOCKS5CommandRequest(SOCKS5Command.CONNECT, SOCKS5AType.DOMAIN_NAME, name, port)
+    kind = SOCKS5AType.IPV4_ADDRESS if len(packed) == 4 else SOCKS5AType.IPV6_ADDRESS
     return SOCKS5CommandRequest(SOCKS5Command.CONNECT, kind, packed, port)
 
 
-def _authentication(
-    methods: Mapping[str, Sequence[str | bytes]],
-) -> tuple[list[SOCKS5AuthMethod], SOCKS5UsernamePasswordRequest | None]:
+def _packed(text: str) -> bytes | None:
+    try:
+        return ip_address(text).packed
+    except ValueError:
+        return None
+
+
+def _words(
+    methods: Mapping[str, Sequence[str | bytes]], request: SOCKS5CommandRequest | None
+) -> Words:
     offered = []
     login = None
     for method, arguments in methods.items():
@@ -251,13 +263,15 @@ def _authentication(
             user, password = (a.encode() if isinstance(a, str) else a for a in arguments)
             if not (1 <= len(user) <= 255 and 1 <= len(password) <= 255):
                 raise ValueError("user and password have 1 to 255 bytes each (RFC 1929 2)")
-            login = SOCKS5UsernamePasswordRequest(user, password)
+            login = SOCKS5UsernamePasswordRequest(user, password).dumps()
             offered.append(SOCKS5AuthMethod.USERNAME_PASSWORD)
         else:
             raise ValueError(f"method {method!r}: anonymous: () or login: (user, password)")
     if not offered:
         raise ValueError("at least one method is needed: anonymous or login")
-    return offered, login
+    greeting = SOCKS5AuthMethodsRequest(offered).dumps()
+    wanted = None if request is None else request.dumps()
+    return Words(greeting, b"".join(method.value for method in offered), login, wanted)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)

@@ -1,21 +1,13 @@
 """The SOCKS5 client's side of the conversation (RFC 1928, 1929) and the ways in which it fails.
 
-The messages are socksio's; where each begins and ends in the stream, which socksio leaves open, is
-decided here. The exceptions have the names that txsocksx gave them.
+What we say is made by socksio, once for all connects of an endpoint. The three replies are read
+here: where each begins and ends in the stream socksio leaves open, and of what it would read out of
+them only one byte each matters. The exceptions have the names that txsocksx gave them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
-from socksio.exceptions import ProtocolError
-from socksio.socks5 import (
-    SOCKS5AuthMethod,
-    SOCKS5AuthMethodsRequest,
-    SOCKS5AuthReply,
-    SOCKS5CommandRequest,
-    SOCKS5UsernamePasswordReply,
-    SOCKS5UsernamePasswordRequest,
-)
 from twisted.python.failure import Failure
 
 from whatsproxy.incremental import NeedMore
@@ -141,6 +133,11 @@ _REPLIES: dict[int, type[ConnectionError]] = {
 }
 
 
+#: Bytes of a reply to CONNECT by its type of address; a name's length comes on top.
+_SIZES = {1: 4 + 4 + 2, 3: 4 + 1 + 2, 4: 4 + 16 + 2}
+_NAME = 3
+
+
 def frame_reply(data: bytes) -> int | NeedMore:
     """Return how many bytes of ``data`` are the reply to CONNECT (RFC 1928 6).
 
@@ -153,62 +150,91 @@ def frame_reply(data: bytes) -> int | NeedMore:
         raise _REPLIES.get(data[1], ConnectionError)(data[1])
     if len(data) < 5:
         return NeedMore(len(data) + 1)
-    sizes = {1: 4 + 4 + 2, 3: 4 + 1 + data[4] + 2, 4: 4 + 16 + 2}
-    size = sizes.get(data[3])
+    size = _SIZES.get(data[3])
     if data[2] != 0 or size is None:
         raise NotSOCKS5
+    if data[3] == _NAME:
+        size += data[4]
     return size if len(data) >= size else NeedMore(size)
 
 
-def _frame_pair(data: bytes, version: int) -> int | NeedMore:
+def _frame_method(data: bytes) -> int | NeedMore:
     """The two replies before that one are two bytes each: a version and a verdict."""
-    if data[:1] not in (b"", bytes([version])):
+    if data[:1] not in (b"", b"\x05"):
         raise NotSOCKS5
     return 2 if len(data) >= 2 else NeedMore(2)
+
+
+def _frame_login(data: bytes) -> int | NeedMore:
+    if data[:1] not in (b"", b"\x01"):
+        raise NotSOCKS5
+    return 2 if len(data) >= 2 else NeedMore(2)
+
+
+#: Methods (RFC 1928 3): of those that were offered, only this one asks for something more.
+_LOGIN = 2
+_NONE_ACCEPTABLE = 0xFF
+
+
+class Words:
+    """What we have to say, the same for all connects of an endpoint.
+
+    ``greeting`` offers the ``methods``; ``login`` is for the server that wants one, if we have it.
+    Without a ``request`` the conversation is over when the server has accepted us.
+    """
+
+    __slots__ = ("greeting", "login", "methods", "request")
+
+    def __init__(
+        self, greeting: bytes, methods: bytes, login: bytes | None, request: bytes | None
+    ) -> None:
+        self.greeting = greeting
+        self.methods = methods
+        self.login = login
+        self.request = request
 
 
 class Handshake(StreamProtocol):
     """The conversation with the server: one method a state, each given one framed message.
 
-    ``done(result)`` is called once: with a SOCKSError, or with the bytes that followed the reply.
-    Without a ``request`` it is over when the server has accepted us.
+    ``done`` is for whoever makes something of it: it is called once.
     """
 
-    __slots__ = ("_buffer", "_done", "_frame", "_login", "_methods", "_request", "_state")
+    __slots__ = ("_buffer", "_frame", "_state", "_words")
 
-    def __init__(
-        self,
-        request: SOCKS5CommandRequest | None,
-        methods: Sequence[SOCKS5AuthMethod],
-        login: SOCKS5UsernamePasswordRequest | None,
-        done: Callable[[bytes | SOCKSError], None],
-    ) -> None:
-        self._request = request
-        self._methods = methods
-        self._login = login
-        self._done = done
+    _frame: Callable[[bytes], int | NeedMore]
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
         self._buffer = b""
-        self._frame: Callable[[bytes], int | NeedMore] = lambda data: _frame_pair(data, 5)
-        self._state: Callable[[bytes], None] | None = self._method_chosen
+        self._state: Callable[[bytes], None] | None = None
+
+    def done(self, result: bytes | SOCKSError) -> None:
+        """Hear what came of it: an error, or the bytes that followed the last reply."""
+        raise NotImplementedError
 
     def connectionMade(self) -> None:
         """Greet."""
-        self.transport.write(SOCKS5AuthMethodsRequest(list(self._methods)).dumps())
+        self._frame = _frame_method
+        self._state = self._method_chosen
+        self.transport.write(self._words.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         """Take messages off the stream, in any split."""
-        self._buffer += data
+        if self._buffer:
+            data = self._buffer + data
         try:
-            while self._state is not None:
-                size = self._frame(self._buffer)
+            while data and self._state is not None:
+                size = self._frame(data)
                 if isinstance(size, NeedMore):
-                    return
-                message, self._buffer = self._buffer[:size], self._buffer[size:]
+                    break
+                message, data = data[:size], data[size:]
+                self._buffer = data
                 self._state(message)
         except SOCKSError as e:
             self._finish(e)
-        except ProtocolError:
-            self._finish(NotSOCKS5())
+            return
+        self._buffer = data
 
     def readConnectionLost(self) -> None:
         """The server has nothing more to say."""
@@ -223,30 +249,32 @@ class Handshake(StreamProtocol):
         self._state = None
 
     def _method_chosen(self, message: bytes) -> None:
-        method = SOCKS5AuthReply.loads(message).method
-        if method is SOCKS5AuthMethod.NO_ACCEPTABLE_METHODS:
+        method = message[1]
+        if method == _NONE_ACCEPTABLE:
             raise NoAcceptableMethods
-        if method not in self._methods:
+        if method not in self._words.methods:
             raise NotSOCKS5
-        if self._login is not None and method is SOCKS5AuthMethod.USERNAME_PASSWORD:
-            self._frame = lambda data: _frame_pair(data, 1)
+        login = self._words.login
+        if login is not None and method == _LOGIN:
+            self._frame = _frame_login
             self._state = self._login_answered
-            self.transport.write(self._login.dumps())
+            self.transport.write(login)
         else:
             self._authenticated()
 
     def _login_answered(self, message: bytes) -> None:
-        if not SOCKS5UsernamePasswordReply.loads(message).success:
+        if message[1] != 0:
             raise LoginAuthenticationFailed
         self._authenticated()
 
     def _authenticated(self) -> None:
-        if self._request is None:
+        request = self._words.request
+        if request is None:
             self._finish(b"")
             return
         self._frame = frame_reply
         self._state = self._connected
-        self.transport.write(self._request.dumps())
+        self.transport.write(request)
 
     def _connected(self, message: bytes) -> None:
         # The message is a success; the address in it, which some servers make up, is of no use.
@@ -256,4 +284,4 @@ class Handshake(StreamProtocol):
         if self._state is not None:
             self._state = None
             self._buffer = b""
-            self._done(result)
+            self.done(result)

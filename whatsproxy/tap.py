@@ -14,8 +14,10 @@ from twisted.python.components import Componentized
 from twisted.python.util import gidFromString, uidFromString
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # its public home
 
+from whatsproxy.collecting import Collecting
 from whatsproxy.config import FILE_VARIABLE, ConfigError, load
-from whatsproxy.logs import LineObserver, observer_of, tolerant
+from whatsproxy.ended_lines import EndedLines
+from whatsproxy.logs import LevelObserver, tolerant
 from whatsproxy.privileges import Inheritance, owner_to_be
 from whatsproxy.reference import effective
 from whatsproxy.reload import Reloader
@@ -129,18 +131,21 @@ def build(settled: Settled, twistd: Mapping[str, Any]) -> WholeService:
     # Twisted keeps what is logged before twistd has begun to log.
     for warning in settled.warnings:
         log.warn("{remark}", remark=warning)  # Twisted has a meaning for the field "warning"
-    observer, writer = _observer(settled.settings, twistd)
+    observer = _observer(settled.settings, twistd)
     service = WholeService(observer)
     proxy = ProxyService(reactor, settled.settings)
-    reopen = writer.reopen if writer is not None else None
+    reopen = observer.writer.reopen if observer is not None else None
     reloader = Reloader(reactor, proxy.factory.loadables, proxy.factory.ledger)
     signals = SignalService(reactor, proxy, reloader.reload, reopen)
     signals.setServiceParent(service)  # first: see there
+    if observer is not None:
+        EndedLines(reactor, observer, proxy.factory.journal).setServiceParent(service)
     proxy.setServiceParent(service)
     reloader.setServiceParent(service)
     owner = owner_to_be(twistd)
     if owner is not None:
         Inheritance(proxy.factory.tls, owner).setServiceParent(service)
+    Collecting().setServiceParent(service)  # last, when everything is there
     return service
 
 
@@ -155,20 +160,18 @@ def use_steady_time(reactor: Any) -> None:
         reactor.seconds = time.monotonic
 
 
-def _observer(
-    settings: Settings, twistd: Mapping[str, Any]
-) -> tuple[ILogObserver | None, LineObserver | None]:
+def _observer(settings: Settings, twistd: Mapping[str, Any]) -> LevelObserver | None:
     """Return our log observer, or none, and say so, where twistd is to write the log."""
     for option in ("logger", "logfile", "syslog"):
         if twistd.get(option):
             log.info("twistd's --{option} wins over [logging]", option=option)
-            return None, None
+            return None
     output = settings.logging.output
     if output in ("stdout", "stderr") and not twistd.get("nodaemon"):
         log.info("a daemon has no {output}: twistd writes the log", output=output)
-        return None, None
+        return None
     try:
-        return observer_of(settings.logging)
+        return LevelObserver(settings.logging)
     except OSError as e:
         raise SystemExit(
             f"whatsproxy: [logging] output = {output!r}: cannot be written: {e.strerror}"

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITCPTransport,
 )
+from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -43,7 +44,7 @@ AMPLE: int = FileDescriptor.bufferSize
 
 
 class StreamTransport(Protocol):
-    """The whole of what a transport must be able to do; on TCP :func:`tune` asks for more."""
+    """The whole of what a transport must be able to do; on TCP the functions below ask for more."""
 
     def write(self, data: bytes) -> None:
         """Send, or buffer and pause the registered producer."""
@@ -101,6 +102,18 @@ class StreamProtocol:
     def connectionLost(self, reason: Failure) -> None:
         """Hear that nothing is left of the connection."""
 
+    # What a transport on the hub asks for besides.
+
+    def seen(self, data: bytes) -> None:
+        """Look at all that is there to be read (where the transport was asked to ``look``)."""
+
+    def sink(self) -> Any:
+        """Return the transport that is to get what arrives, unseen; None: it is to come here."""
+        return None
+
+    def moved(self, size: int) -> None:
+        """Hear of so many bytes that the sink has got."""
+
 
 @implementer(IProtocolFactory)
 class SingleProtocolFactory:
@@ -155,7 +168,9 @@ def unsent(transport: Any) -> int:
         transport = transport.transport
     if isinstance(transport, FileDescriptor):
         waiting += len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-    return waiting
+        return waiting
+    on_hub: int = getattr(transport, "unsent", 0)
+    return waiting + on_hub
 
 
 def broke_off(transport: Any) -> bool:
@@ -165,6 +180,8 @@ def broke_off(transport: Any) -> bool:
     """
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
+    if not isinstance(transport, Connection):
+        return False  # the hub believes the socket only
     try:
         error: int = transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     except (OSError, AttributeError):
@@ -197,22 +214,33 @@ def set_buffer(transport: Any, size: int) -> None:
     transport.bufferSize = size
 
 
-def tune(transport: Any, keepalive: bool) -> None:
-    """Send small messages at once; ``keepalive`` also probes a silent peer. TCP, or above it."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if not ITCPTransport.providedBy(transport):
+def send_at_once(transport: Any) -> None:
+    """Let a transport's small messages not wait for more. TCP, or above it."""
+    tcp = _tcp_below(transport)
+    if isinstance(tcp, Connection):  # on the hub all do
+        # A socket whose peer has just gone may refuse: whoever reads from it will hear of that.
+        with contextlib.suppress(OSError):
+            tcp.setTcpNoDelay(True)
+
+
+def probe_silence(transport: Any) -> None:
+    """Let the system probe a peer that is silent for long. TCP, or above it."""
+    tcp = _tcp_below(transport)
+    if not ITCPTransport.providedBy(tcp):
         return
-    # A socket whose peer has just gone may refuse: whoever reads from it will hear of that.
     with contextlib.suppress(OSError):
-        transport.setTcpNoDelay(True)
-        if keepalive:
-            transport.setTcpKeepAlive(True)
-        if keepalive and hasattr(socket, "TCP_KEEPIDLE"):  # Linux and the BSDs
-            handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]  # undeclared
+        tcp.setTcpKeepAlive(True)
+        if hasattr(socket, "TCP_KEEPIDLE"):  # Linux and the BSDs
+            handle: socket.socket = tcp.getHandle()  # type: ignore[attr-defined]  # undeclared
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
+
+
+def _tcp_below(transport: Any) -> Any:
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
 
 
 def number_at(address: IAddress) -> int | None:

@@ -9,36 +9,35 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectionRefusedError,
     NoRouteError,
     TCPTimedOutError,
 )
-from twisted.internet.interfaces import (
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from whatsproxy import socks5
 from whatsproxy.addresses import ForbiddenAddressError
+from whatsproxy.attempts import Attempt, Front, Listener, attempt_by
 from whatsproxy.codecs import Direct, Hop, SocksProxy
 from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError, DirectEndpoint, Judge, everywhere
+from whatsproxy.introduced import Introduced
 from whatsproxy.proxy_protocol import Ends, proxy_header
 from whatsproxy.reason import Reason
 from whatsproxy.resolver import ResolutionError, Resolver
 from whatsproxy.tls_client import TlsClient, TlsFailedError, TlsTimeoutError, UntrustedError
-from whatsproxy.transport import SingleProtocolFactory, StreamProtocol
+from whatsproxy.transport import StreamProtocol, hand_over
 
 #: Makes an endpoint that reaches a destination, or gives up after so many seconds.
 Leg = Callable[[Destination, float], IStreamClientEndpoint]
-
+#: Returns the client's ends, None where it has none.
+Whose = Callable[[], Ends | None]
+#: First endpoints that are kept; most clients go where others have gone.
+FIRSTS = 256
 
 #: First match wins; what is not listed is an error of this program.
 _REASONS: tuple[tuple[type[Exception], Reason], ...] = (
@@ -69,34 +68,49 @@ def reason_of(error: BaseException) -> Reason:
     return next((r for kind, r in _REASONS if isinstance(error, kind)), Reason.INTERNAL)
 
 
-def direct_leg(reactor: Any, resolver: Resolver, judge: Judge = everywhere) -> Leg:
+def direct_leg(
+    reactor: Any,
+    resolver: Resolver,
+    judge: Judge = everywhere,
+    clock: IReactorTime | None = None,
+) -> Leg:
     """Resolve and dial here."""
     return lambda destination, seconds: DirectEndpoint(
-        reactor, resolver, destination, seconds, judge
+        reactor, resolver, destination, seconds, judge, clock=clock
     )
 
 
-def socks5_leg(reactor: Any, resolver: Resolver, proxy: SocksProxy) -> Leg:
+def socks5_leg(
+    reactor: Any, resolver: Resolver, proxy: SocksProxy, clock: IReactorTime | None = None
+) -> Leg:
     """Go through a SOCKS server, which is itself reached directly."""
     methods = _methods_of(proxy)
+    clock = clock or reactor
     return lambda destination, seconds: socks5.SOCKS5ClientEndpoint(
         destination.host,
         destination.port,
-        DirectEndpoint(reactor, resolver, proxy.server, seconds),
+        DirectEndpoint(reactor, resolver, proxy.server, seconds, clock=clock, limited=False),
         methods,
         timeout=seconds,
-        reactor=reactor,
+        reactor=clock,
     )
 
 
 def legs_of(
-    reactor: Any, resolver: Resolver, proxies: Sequence[Hop], judge: Judge = everywhere
+    reactor: Any,
+    resolver: Resolver,
+    proxies: Sequence[Hop],
+    judge: Judge = everywhere,
+    clock: IReactorTime | None = None,
 ) -> list[Leg]:
-    """Return the legs of ``socks5.proxies``; none listed means directly."""
+    """Return the legs of ``socks5.proxies``; none listed means directly.
+
+    ``clock`` is for their time limits, where that is not the reactor.
+    """
     return [
-        direct_leg(reactor, resolver, judge)
+        direct_leg(reactor, resolver, judge, clock)
         if isinstance(proxy, Direct)
-        else socks5_leg(reactor, resolver, proxy)
+        else socks5_leg(reactor, resolver, proxy, clock)
         for proxy in proxies or (Direct(),)
     ]
 
@@ -131,13 +145,15 @@ class Upstream:
         told: Mapping[tuple[str, int], str] = MappingProxyType({}),
     ) -> None:
         self._told = told
-        self._clock = clock
         self._tls = tls
-        self._legs = list(legs)
-        self._timeout = timeout
+        #: What the first attempt at these destinations goes by: it is always the same.
+        self._firsts: dict[tuple[Destination, ...], IStreamClientEndpoint] = {}
+        self.clock = clock
+        self.legs = list(legs)
+        self.timeout = timeout
 
     def connect(
-        self, destinations: Iterable[Destination], whose: Callable[[], Ends | None] = lambda: None
+        self, destinations: Iterable[Destination], whose: Whose = lambda: None
     ) -> "Deferred[Arrival]":
         """Return a Deferred of the protocol that holds the new transport, to be handed over.
 
@@ -145,13 +161,46 @@ class Upstream:
         It fails with the error of the last attempt, of which :func:`reason_of` makes a reason.
         Cancelling it leaves nothing open.
         """
-        attempts = list(product(destinations, self._legs))
+        front: Front[Arrival] = Front()
+        return front.start(self.attempt(tuple(destinations), front, whose))
 
-        def introduce(destination: Destination) -> bytes:
-            version = self._told.get((destination.host, destination.port))
-            return proxy_header(version, whose()) if version else b""
+    def attempt(
+        self,
+        destinations: tuple[Destination, ...],
+        listener: "Listener[Arrival]",
+        whose: Whose = lambda: None,
+    ) -> Attempt:
+        """Return an attempt to do the same, for who wants no Deferred."""
+        return _Attempts(self, destinations, listener, whose)
 
-        return _Attempts(self._clock, attempts, self._timeout, self._tls, introduce).start()
+    def first(self, destinations: tuple[Destination, ...], whose: Whose) -> IStreamClientEndpoint:
+        """Return what the first attempt goes by."""
+        kept = self._firsts.get(destinations)
+        if kept is not None:
+            return kept
+        share = self.timeout / (len(destinations) * len(self.legs))
+        endpoint = self.endpoint(self.legs[0], destinations[0], share, whose)
+        if not self._version(destinations[0]):
+            if len(self._firsts) >= FIRSTS:
+                del self._firsts[next(iter(self._firsts))]
+            self._firsts[destinations] = endpoint
+        return endpoint
+
+    def endpoint(
+        self, leg: Leg, destination: Destination, share: float, whose: Whose
+    ) -> IStreamClientEndpoint:
+        """Return what an attempt goes by that is given so many seconds."""
+        endpoint = leg(destination, share)
+        version = self._version(destination)
+        if version:
+            endpoint = Introduced(endpoint, proxy_header(version, whose()))
+        if not destination.tls:
+            return endpoint
+        assert self._tls is not None, "whoever names TLS destinations gives the means"
+        return self._tls.wrap(endpoint, destination, share)
+
+    def _version(self, destination: Destination) -> str | None:
+        return self._told.get((destination.host, destination.port))
 
 
 class Arrival(StreamProtocol):
@@ -163,82 +212,87 @@ class Arrival(StreamProtocol):
         self.destination = destination
 
 
-@implementer(IStreamClientEndpoint)
-class _Introduced:
-    """An endpoint whose connections begin with some bytes of ours, before any TLS."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint, preamble: bytes) -> None:
-        self._endpoint = endpoint
-        self._preamble = preamble
-
-    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
-        """Connect, and send them."""
-        connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
-        return connecting.addCallback(self._introduce)
-
-    def _introduce(self, protocol: Any) -> Any:
-        protocol.transport.write(self._preamble)
-        return protocol
-
-
 class _Attempts:
     """Attempts in a row; each gets an equal share of what time is left."""
 
+    __slots__ = (
+        "_attempt",
+        "_deadline",
+        "_destination",
+        "_destinations",
+        "_left",
+        "_listener",
+        "_upstream",
+        "_whose",
+    )
+
+    _deadline: float
+    _destination: Destination
+
     def __init__(
         self,
-        clock: IReactorTime,
-        attempts: list[tuple[Destination, Leg]],
-        timeout: float,
-        tls: TlsClient | None,
-        introduce: Callable[[Destination], bytes],
+        upstream: Upstream,
+        destinations: tuple[Destination, ...],
+        listener: Listener[Arrival],
+        whose: Whose,
     ) -> None:
-        self._clock = clock
-        self._tls = tls
-        self._introduce = introduce
-        self._attempts = attempts
-        self._destination: Destination | None = None
-        self._deadline = clock.seconds() + timeout
-        self._result: Deferred[Arrival] = Deferred(self._cancelled)
-        self._connecting: Deferred[Any] | None = None
+        self._upstream = upstream
+        self._destinations = destinations
+        self._listener = listener
+        self._whose = whose
+        self._attempt: Attempt | None = None
+        #: What is to be tried yet; None while that is all but the first.
+        self._left: list[tuple[Destination, Leg]] | None = None
 
-    def start(self) -> "Deferred[Arrival]":
-        self._next()
-        return self._result
-
-    def _next(self) -> None:
-        destination, leg = self._attempts.pop(0)
-        self._destination = destination
-        left = self._deadline - self._clock.seconds()
-        share = max(left / (len(self._attempts) + 1), 0.001)
-        arrival = Arrival(destination)
-        # Even a leg that raises must not end the row.
-        self._connecting = maybeDeferred(
-            lambda: self._endpoint(leg, destination, share).connect(SingleProtocolFactory(arrival))
-        )
-        self._connecting.addCallbacks(lambda _: self._result.callback(arrival), self._failed)
-
-    def _endpoint(self, leg: Leg, destination: Destination, share: float) -> IStreamClientEndpoint:
-        endpoint = leg(destination, share)
-        preamble = self._introduce(destination)
-        if preamble:
-            endpoint = _Introduced(endpoint, preamble)
-        if not destination.tls:
-            return endpoint
-        assert self._tls is not None, "whoever names TLS destinations gives the means"
-        return self._tls.wrap(endpoint, destination, share)
-
-    def _failed(self, failure: Failure) -> None:
-        if self._result.called:
-            return  # cancelled
-        if failure.check(ForbiddenAddressError):
-            # No other leg may do what this one must not.
-            self._attempts = [a for a in self._attempts if a[0] != self._destination]
-        if self._attempts:
-            self._next()
+    def start(self) -> None:
+        """Begin (the Attempt's duty)."""
+        upstream = self._upstream
+        self._deadline = upstream.clock.seconds() + upstream.timeout
+        self._destination = self._destinations[0]
+        try:
+            attempt = attempt_by(upstream.first(self._destinations, self._whose), self)
+        except Exception as e:
+            self.unreached(e)
         else:
-            self._result.errback(failure)
+            self._attempt = attempt
+            attempt.start()
 
-    def _cancelled(self, _: object) -> None:
-        self._result.errback(CancelledError())
-        if self._connecting is not None:
-            self._connecting.cancel()
+    def cancel(self) -> None:
+        """Leave nothing open (the Attempt's duty)."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
+
+    def reached(self, holder: StreamProtocol) -> None:
+        """Pass on what one attempt has reached."""
+        self._attempt = None
+        arrival = Arrival(self._destination)
+        hand_over(holder, arrival)
+        self._listener.reached(arrival)
+
+    def unreached(self, error: Exception) -> None:
+        """Try the next, if there is one."""
+        self._attempt = None
+        left = self._left
+        if left is None:
+            left = list(product(self._destinations, self._upstream.legs))[1:]
+        if isinstance(error, ForbiddenAddressError):
+            # No other leg may do what this one must not.
+            left = [a for a in left if a[0] != self._destination]
+        self._left = left
+        if left:
+            self._next(*left.pop(0), more=len(left))
+        else:
+            self._listener.unreached(error)
+
+    def _next(self, destination: Destination, leg: Leg, *, more: int) -> None:
+        self._destination = destination
+        upstream = self._upstream
+        share = max((self._deadline - upstream.clock.seconds()) / (more + 1), 0.001)
+        try:
+            attempt = attempt_by(upstream.endpoint(leg, destination, share, self._whose), self)
+        except Exception as e:  # even a leg that raises must not end the row
+            self.unreached(e)
+        else:
+            self._attempt = attempt
+            attempt.start()

@@ -11,8 +11,14 @@ from tests.integration.programs import LOOPBACK, connects, eventually, free_port
 from tests.integration.proxy import Proxy
 from tests.integration.tls_clients import serial_of, shown
 from tests.integration.traffic import dial, read_to_end
+from whatsproxy.logs import FILE_PIECE
 
 MS_NOSUID, MNT_DETACH = 2, 2
+
+
+#: Lines that are more than wait to be written together: of 100 bytes at the least.
+LINES = 2 * FILE_PIECE // 100
+REMARK = "the log could not be written: "
 
 
 class SmallDisk:
@@ -53,10 +59,9 @@ class LogTests(ChaosTestCase):
 
     def nothing_is_wrong(self, proxy: Proxy) -> None:
         """The log says that it could not be written, once for each time; nothing else is wrong."""
-        remark = "the log could not be written: "
         lines = self.log_file.read_text().splitlines()
-        self.assertEqual(self.times_full, len([line for line in lines if remark in line]))
-        self.log_file.write_text("\n".join(line for line in lines if remark not in line))
+        self.assertEqual(self.times_full, self.times_told())
+        self.log_file.write_text("\n".join(line for line in lines if REMARK not in line))
         super().nothing_is_wrong(proxy)
 
     times_full = 1
@@ -64,16 +69,27 @@ class LogTests(ChaosTestCase):
     def start_proxy(self, form: str = "text") -> None:
         self.carry(config=f'logging.format = "{form}"')
 
+    def times_told(self) -> int:
+        """Return how often the log says that it could not be written."""
+        return self.log_file.read_text().count(REMARK)
+
     def logged(self) -> int:
         """Return how many connections have been logged."""
         return self.log_file.read_text().count("connection ended: ")
 
+    def fill(self) -> None:
+        """Fill the disk, and wait until lines have not fitted on it, which first wait together."""
+        before = self.service.figure("connections_total")
+        self.disk.fill()
+        eventually(
+            lambda: self.service.figure("connections_total") > before + LINES,
+            "more lines than wait",
+        )
+
     def test_full(self) -> None:
         self.start_proxy()
         with self.honest() as crowd:
-            self.disk.fill()
-            crowd.some_more()
-            crowd.some_more()
+            self.fill()
             full = self.log_file.stat().st_size
             crowd.some_more()
             self.assertEqual(full, self.log_file.stat().st_size, "there was space")
@@ -103,14 +119,20 @@ class LogTests(ChaosTestCase):
         self.start_proxy("json")
         self.times_full = 3
         with self.honest() as crowd:
-            for _ in range(self.times_full):
-                self.disk.fill()
-                crowd.some_more()
+            for time in range(self.times_full):
+                self.fill()
                 self.disk.free()
+                eventually(lambda time=time: self.times_told() > time, "the log goes on")
                 crowd.some_more()
-        for line in self.log_file.read_text().splitlines():
-            json.loads(line)
+        eventually(self.whole, "every line is one object")
         self.nothing_is_left()
+
+    def whole(self) -> bool:
+        """Tell whether all lines are JSON; the last one may be being written."""
+        try:
+            return all(map(json.loads, self.log_file.read_text().splitlines()))
+        except ValueError:
+            return False
 
     def test_full_when_rotated(self) -> None:
         """The new log cannot even be opened, or not be written."""

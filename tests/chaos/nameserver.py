@@ -23,6 +23,8 @@ class NameServer(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.mood = "answer"
+        #: Seconds for which an answer is good.
+        self.ttl = 0
         #: How often each name was asked for.
         self.asked: Counter[str] = Counter()
 
@@ -48,8 +50,9 @@ class NameServer(asyncio.DatagramProtocol):
         head = data[:2] + flags.to_bytes(2, "big") + bytes([0, 1, 0, found, 0, 0, 0, 0])
         answer = head + question
         if found:
-            # The name again, by a pointer to the question; class IN, no time to live.
-            answer += b"\xc0\x0c" + question[-4:] + bytes(4) + b"\0\4" + socket.inet_aton(LOOPBACK)
+            # The name again, by a pointer to the question.
+            answer += b"\xc0\x0c" + question[-4:] + self.ttl.to_bytes(4)
+            answer += b"\0\4" + socket.inet_aton(LOOPBACK)
         if self.mood == "garbled":
             answer = head + b"\xff" * 40
         self._transport.sendto(answer, address)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tests.integration.programs import environment, eventually
 from tests.integration.proxy import Proxy
+from whatsproxy.resolver import NAMES
+from whatsproxy.upstream import FIRSTS
 
 #: What no connection may leave behind, by the beginnings of their types' names: there may be no
 #: more of them than before. ``scheduled`` are timers.
@@ -23,8 +25,12 @@ PER_CONNECTION = (
     "twisted.internet.defer.Deferred",
     "scheduled",
 )
-#: But for these: the last thousand targets of HTTP requests are remembered.
-REMEMBERED = "whatsproxy.destination.Destination"
+#: But for these, so many of which are remembered: targets of HTTP requests, ways to them, names.
+REMEMBERED = {
+    "whatsproxy.destination.Destination": 2048,
+    "whatsproxy.dial.DirectEndpoint": FIRSTS,
+    "whatsproxy.name_cache.Known": NAMES,
+}
 
 #: Configuration that lets one address come as often as it likes, and go to loopback; and leaves a
 #: line in the log for every connection.
@@ -99,7 +105,7 @@ class Watched(Proxy):
         return {
             name: count
             for name, count in self.objects().items()
-            if name.startswith(PER_CONNECTION) and name != REMEMBERED
+            if name.startswith(PER_CONNECTION) and count > REMEMBERED.get(name, 0)
         }
 
     def note_rest(self) -> None:

@@ -107,6 +107,9 @@ class Names:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Deferred[list[str]]]] = []
 
+    def cached(self, name: str) -> list[str] | None:
+        return None
+
     def resolve(self, name: str) -> "Deferred[list[str]]":
         resolving: Deferred[list[str]] = Deferred()
         self.asked.append((name, resolving))

@@ -18,7 +18,7 @@ from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import Settings
 from whatsproxy.sniff import Kind, Sniffed
 from whatsproxy.tls_server import TlsServer
-from whatsproxy.transport import StreamProtocol, ends_of, hand_over, set_buffer, unsent
+from whatsproxy.transport import AMPLE, StreamProtocol, ends_of, hand_over, set_buffer, unsent
 from whatsproxy.upstream import Upstream
 from whatsproxy.verifier import Verifier
 
@@ -61,20 +61,18 @@ class ClientProtocol(StreamProtocol):
 
     def deadline(self, call: Callable[[], None]) -> Deadline:
         """Return a time limit; an error in ``call`` ends the connection, and nothing else."""
+        return Deadline(self.proxy.clock, call, self)
 
-        def guarded() -> None:
-            try:
-                call()
-            except Exception:
-                log.failure("ending what took too long failed unexpectedly")
-                (self.session.holder or self).abort(Reason.INTERNAL)
-
-        return Deadline(self.proxy.clock, guarded)
+    def went_wrong(self) -> None:
+        """End the connection: ending what took too long has failed (called by a deadline)."""
+        log.failure("ending what took too long failed unexpectedly")
+        (self.session.holder or self).abort(Reason.INTERNAL)
 
     def connectionMade(self) -> None:
         """Become the session's holder."""
         self.session.holder = self
-        self.proxy.ceiling.apply_to(self)
+        if self.proxy.ceiling.share < AMPLE:  # seldom: so it is not asked to apply itself
+            self.proxy.ceiling.apply_to(self)
 
     def abort(self, reason: Reason) -> None:
         """Give the transport up at once (the Holder's duty)."""

@@ -20,7 +20,7 @@ from whatsproxy.protocols.waiting import Patience, Serving, Waiting, waiting_for
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.tls_transport import is_encrypted
-from whatsproxy.transport import set_buffer, tune, unsent
+from whatsproxy.transport import send_at_once, set_buffer, unsent
 
 #: Bytes of further requests that are kept while one is being served; beyond them the client waits.
 PIPELINE_LIMIT = 64 * 1024
@@ -96,7 +96,7 @@ class ClientLeg(ClientProtocol):
     def connectionMade(self) -> None:
         """Await a head."""
         super().connectionMade()
-        tune(self.transport, keepalive=False)
+        send_at_once(self.transport)
         self.transport.registerProducer(self, True)
         self.keep_time()
 

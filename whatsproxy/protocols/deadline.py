@@ -1,22 +1,34 @@
 """A time limit that is moved often and passes seldom."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Owner(Protocol):
+    """Whoever has to know when ending what took too long went wrong."""
+
+    def went_wrong(self) -> None:
+        """Make an end of it all the same; called while the exception is handled."""
 
 
 class Deadline:
     """Calls once when its time has come.
 
     To move it further away, which each request and each chunk do, costs a comparison: the timer
-    is left where it is, and looks again when it goes off.
+    is left where it is, and looks again when it goes off. An error in ``call`` is its owner's, and
+    the clock's where it has none.
     """
 
-    __slots__ = ("_call", "_clock", "_due", "_timer")
+    __slots__ = ("_call", "_clock", "_due", "_owner", "_timer")
 
-    def __init__(self, clock: IReactorTime, call: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: IReactorTime, call: Callable[[], None], owner: Owner | None = None
+    ) -> None:
         self._clock = clock
         self._call = call
+        self._owner = owner
         self._due: float | None = None
         self._timer: IDelayedCall | None = None
 
@@ -64,4 +76,9 @@ class Deadline:
             self._look()
         else:
             self._timer = self._due = None
-            self._call()
+            try:
+                self._call()
+            except Exception:
+                if self._owner is None:
+                    raise
+                self._owner.went_wrong()

@@ -15,7 +15,7 @@ from whatsproxy.protocols.origin import Origin
 from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
 from whatsproxy.route import Route
-from whatsproxy.transport import hand_over, set_buffer, tune
+from whatsproxy.transport import hand_over, send_at_once, set_buffer
 from whatsproxy.upstream import Arrival, reason_of
 
 #: Methods that may be sent a second time when a kept connection turns out to be dead: safe ones
@@ -228,7 +228,7 @@ class Exchange:
         proxy = self._asker.proxy
         proxy.ledger.connect_time.observe(proxy.clock.seconds() - self._started)
         try:
-            tune(arrival.transport, keepalive=False)
+            send_at_once(arrival.transport)
             origin = Origin(proxy.clock, arrival.destination, self._asker.limits)
             hand_over(arrival, origin)
             set_buffer(origin.transport, proxy.ceiling.share)

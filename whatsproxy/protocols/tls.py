@@ -13,7 +13,7 @@ from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.tls_transport import openssl_says
-from whatsproxy.transport import hand_over, tune
+from whatsproxy.transport import hand_over, send_at_once
 
 
 @implementer(IHandshakeListener)
@@ -31,7 +31,7 @@ class TlsHandshake(ClientProtocol):
     def connectionMade(self) -> None:
         """Start the clock; the handshake has only begun."""
         super().connectionMade()
-        tune(self.transport, keepalive=False)
+        send_at_once(self.transport)
         self._deadline.set(self.proxy.settings.timeouts.tls_handshake)
 
     def handshakeCompleted(self) -> None:

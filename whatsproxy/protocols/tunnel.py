@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from whatsproxy.attempts import Attempt
 from whatsproxy.lingering import LingeringClose
 from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.protocols.refused import Refused
@@ -58,16 +58,15 @@ class Tunnel(ClientProtocol):
         self._limit = EARLY_LIMIT
         self._reading = True
         self._started = proxy.clock.seconds()
-        self._connecting: Deferred[Arrival] | None = None
+        self._connecting: Attempt | None = None
 
     def connectionMade(self) -> None:
         """Reach for the upstream."""
         super().connectionMade()
         self.session.target = str(self._route.destinations[0])
-        connecting = self.proxy.upstream.connect(self._route.destinations, self.ends)
+        connecting = self.proxy.upstream.attempt(self._route.destinations, self, self.ends)
         self._connecting = connecting
-        connecting.addCallbacks(self._reached, self._unreached)
-        connecting.addErrback(self._broken)
+        connecting.start()
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes before the upstream is there."""
@@ -130,28 +129,40 @@ class Tunnel(ClientProtocol):
         if connecting is not None:
             connecting.cancel()
 
-    def _reached(self, arrival: Arrival) -> None:
+    def reached(self, holder: Arrival) -> None:
+        """Go on to the relay (called by the attempt)."""
         self._connecting = None
-        self.proxy.ledger.connect_time.observe(self.proxy.clock.seconds() - self._started)
-        self.session.target = str(arrival.destination)
+        try:
+            self._arrived(holder)
+        except Exception:
+            self._broken()
+            holder.transport.abortConnection()  # perhaps nobody else knows it yet
+
+    def unreached(self, error: Exception) -> None:
+        """Let the client go (called by the attempt)."""
+        self._connecting = None
+        try:
+            self._refuse(error)
+        except Exception:
+            self._broken()
+
+    def _arrived(self, arrival: Arrival) -> None:
+        proxy, session = self.proxy, self.session
+        proxy.ledger.connect_time.observe(proxy.clock.seconds() - self._started)
+        session.target = str(arrival.destination)
         if self._gone:
             self._last = arrival.transport
             arrival.transport.write(self._early)
-            bye = partial(self.session.close, Reason.CLIENT_CLOSED)
-            hand_over(arrival, LingeringClose(self.proxy.clock, bye))
+            bye = partial(session.close, Reason.CLIENT_CLOSED)
+            hand_over(arrival, LingeringClose(proxy.clock, bye))
             return
         self.connected()
         self.join(arrival, self._early, ended=self._ended)
 
-    def _unreached(self, failure: Failure) -> None:
-        if self._connecting is None and failure.check(CancelledError):
-            return  # the client was gone first
-        self._connecting = None
-        error = failure.value
-        assert error is not None
+    def _refuse(self, error: Exception) -> None:
         reason, detail = reason_of(error), str(error)
         if reason is Reason.INTERNAL:
-            log.failure("connecting failed unexpectedly", failure)
+            log.failure("connecting failed unexpectedly", Failure(error))
             detail = ""
         if self._gone:
             self.session.close(reason, detail)
@@ -163,9 +174,9 @@ class Tunnel(ClientProtocol):
         )
         hand_over(self, refused)
 
-    def _broken(self, failure: Failure) -> None:
+    def _broken(self) -> None:
         """An error of ours: let it end this connection, and nothing else."""
-        log.failure("serving a connection failed unexpectedly", failure)
+        log.failure("serving a connection failed unexpectedly")
         (self.session.holder or self).abort(Reason.INTERNAL)
 
     def connected(self) -> None:

@@ -67,8 +67,8 @@ TARGET = Target(
         Plant("sniff.py", "{0,32}", "{0,33}"),
         Plant(
             "sniff.py",
-            "byte >= 0x20 for byte in data[2:4]",
-            "byte > 0x20 for byte in data[2:4]",
+            "max(data[2:4], default=0) >= 0x20",
+            "max(data[2:4], default=0) > 0x20",
         ),
     ),
     words=(

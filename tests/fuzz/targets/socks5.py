@@ -129,8 +129,8 @@ TARGET = Target(
     check,
     seeds,
     plants=(
-        Plant("socks5_handshake.py", "3: 4 + 1 + data[4] + 2,", "3: 4 + data[4] + 2,"),
-        Plant("socks5_handshake.py", "if method not in self._methods:", "if False:"),
+        Plant("socks5_handshake.py", "3: 4 + 1 + 2,", "3: 4 + 2,"),
+        Plant("socks5_handshake.py", "if method not in self._words.methods:", "if False:"),
         Plant("socks5_handshake.py", "if data[2] != 0 or size is None:", "if size is None:"),
     ),
     words=(b"\x05\x00", b"\x05\x02\x01\x00", GRANTED, b"\x05\x00\x00\x03", b"\x05\x00\x00\x04"),

@@ -1,0 +1,181 @@
+"""One epoll for all relayed sockets, which the reactor knows as one descriptor (Linux).
+
+Twisted's epoll reactor pays for each socket's interest in writing again and again, and for a log
+context at each event. Here a socket is registered once for its life, edge-triggered, for all there
+is to hear of; what an event says is a hint (descriptors are reused within a batch), and only a
+system call is believed.
+"""
+
+import os
+import select
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from whatsproxy.splice import PipePool
+
+#: All that is to be heard of a socket, told when it changes.
+_EVERYTHING = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+#: Events that are taken at a time; the reactor has its turn in between.
+BATCH = 256
+
+log = Logger()
+
+
+class Unsettled(Protocol):
+    """Who has put something off."""
+
+    def settle(self) -> None:
+        """Do what was put off (see Hub.settle_later)."""
+
+    def fail(self, failure: Failure) -> None:
+        """End: an error of ours has come out of another method."""
+
+
+class Hubbed(Unsettled, Protocol):
+    """What the hub knows of a socket's owner."""
+
+    def happened(self, events: int) -> None:
+        """Look at the socket: something may have changed."""
+
+
+@implementer(IReadDescriptor)
+class Hub:
+    """Tells the owners of sockets what happens to them, each in a try of its own.
+
+    An exception that escaped would make the reactor drop the hub, and with it every connection.
+    With its first socket it is registered with the reactor, and with its last it leaves.
+    """
+
+    def __init__(self, reactor: Any, pipes: int) -> None:
+        self.reactor = reactor
+        self.pipes = PipePool(pipes)
+        self._epoll = select.epoll()
+        self._owners: list[Hubbed | None] = []  # by descriptor
+        self._count = 0
+        self._unsettled: list[Unsettled] = []
+        self._in_batch = False
+        # It always rings, and is listened to while something is to be settled with no batch to end.
+        self._bell = os.eventfd(1, os.EFD_CLOEXEC)
+        self._listening = False
+
+    def register(self, number: int, owner: Hubbed) -> None:
+        """Tell an owner from now on what happens to its socket's descriptor. Raises OSError."""
+        self._epoll.register(number, _EVERYTHING)
+        owners = self._owners
+        if number >= len(owners):
+            owners.extend([None] * (number + 64 - len(owners)))
+        owners[number] = owner
+        self._count += 1
+        if self._count == 1:
+            self.reactor.addReader(self)
+
+    def replace(self, number: int, owner: Hubbed) -> None:
+        """Let somebody else own a descriptor that is registered."""
+        self._owners[number] = owner
+
+    def rearm(self, number: int) -> None:
+        """Tell again what there is already, behind all others' events."""
+        self._epoll.modify(number, _EVERYTHING)
+
+    def forget(self, number: int) -> None:
+        """Let go of a descriptor that is about to be closed, and so leaves the epoll by itself."""
+        self._owners[number] = None
+        self._count -= 1
+        if not self._count:
+            self._retire()
+
+    def settle_later(self, one: Unsettled) -> None:
+        """Call ``settle`` of one when what is going on has returned: at the batch's end.
+
+        So nobody hears of an end in the middle of asking for it.
+        """
+        self._unsettled.append(one)
+        if not self._in_batch and not self._listening:
+            self._listening = True
+            self._epoll.register(self._bell, select.EPOLLIN)
+            self._count += 1
+            if self._count == 1:
+                self.reactor.addReader(self)
+
+    def _retire(self) -> None:
+        """Leave the reactor, with the last socket."""
+        self.reactor.removeReader(self)
+        self.pipes.shrink()
+
+    def __del__(self) -> None:
+        os.close(self._bell)  # the epoll closes itself
+
+    def fileno(self) -> int:
+        """Return the epoll's descriptor (called by the reactor)."""
+        return self._epoll.fileno()
+
+    def doRead(self) -> None:
+        """Tell what has happened (called by the reactor)."""
+        self.begin()
+        owners = self._owners
+        try:
+            for number, events in self._epoll.poll(0, BATCH):
+                if number == self._bell:
+                    self._listening = False
+                    self._epoll.unregister(number)
+                    self._count -= 1
+                    if not self._count:
+                        self._retire()
+                    continue
+                owner = owners[number]
+                if owner is not None:
+                    try:
+                        owner.happened(events)
+                    except Exception:
+                        _fail(owner)
+        finally:
+            self.end()
+
+    def begin(self) -> None:
+        """Begin a batch: what is put off waits for its end."""
+        self._in_batch = True
+
+    def end(self) -> None:
+        """End a batch."""
+        self._in_batch = False
+        if self._unsettled:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._in_batch = True  # what they put off is done here as well
+        unsettled = self._unsettled
+        try:
+            for one in unsettled:  # which grows meanwhile
+                try:
+                    one.settle()
+                except Exception:
+                    _fail(one)
+        finally:
+            unsettled.clear()
+            self._in_batch = False
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing is done: the epoll lives as long as the hub (IReadDescriptor)."""
+
+    def logPrefix(self) -> str:
+        """Name the hub in errors of its own (IReadDescriptor)."""
+        return "hub"
+
+    @property
+    def owners(self) -> list[Hubbed]:
+        """Who owns a registered socket: nobody, when everything has ended (for tests)."""
+        return [owner for owner in self._owners if owner is not None]
+
+
+def _fail(owner: Unsettled) -> None:
+    """End a connection whose protocol raised, and nothing else."""
+    failure = Failure()
+    log.failure("serving a connection failed unexpectedly", failure)
+    try:
+        owner.fail(failure)
+    except Exception:
+        log.failure("ending a connection failed unexpectedly")

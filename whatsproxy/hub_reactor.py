@@ -1,0 +1,339 @@
+"""The hub behind the reactor's interface: TCP on the hub, all else the reactor's own (Linux).
+
+Whoever is given it as a reactor gets sockets on the hub unnoticed, endpoint descriptions (``tcp:``,
+``tcp6:``, ``systemd:``) included. ``unix:`` and ``ssl:`` stay what they are.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+from _socket import socket as Socket  # noqa: N812  # see hub_transport
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectError,
+    TimeoutError,
+    UserError,
+    getConnectError,
+)
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IListeningPort,
+    IReactorSocket,
+    IReactorTCP,
+)
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.tcp import Port
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer, providedBy
+
+from whatsproxy.hub import Hub
+from whatsproxy.hub_transport import HubTransport, address_of
+
+#: Newcomers that are let in at a time.
+ACCEPTS = 64
+#: Pipes for splicing, two descriptors each.
+PIPES = 16
+
+#: What is the matter with one newcomer, not with the listener.
+_NEVER_MIND = (errno.ECONNABORTED, errno.EINTR, errno.EPERM)
+CLOSED = Failure(CONNECTION_DONE)
+
+_NONBLOCK = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+log = Logger()
+
+
+@implementer(IReactorTCP, IReactorSocket)
+class HubReactor:
+    """A reactor whose TCP sockets are on a hub of its own; for all else it is the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.hub = Hub(reactor, PIPES)
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """Listen (see IReactorTCP)."""
+        listening = HubPort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: Any
+    ) -> IListeningPort:
+        """Listen on a socket that somebody else has bound, systemd say (see IReactorSocket)."""
+        if addressFamily not in (socket.AF_INET, socket.AF_INET6):
+            listening: IListeningPort = self._reactor.adoptStreamPort(
+                fileDescriptor, addressFamily, factory
+            )
+            return listening
+        port = HubPort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)  # type: ignore[no-untyped-call]  # as the reactor's own does
+        port.startListening()
+        return port  # type: ignore[no-any-return]
+
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        timeout: float | None = 30,
+        bindAddress: tuple[str, int] | None = None,
+    ) -> IConnector:
+        """Connect to an address (see IReactorTCP; names are for those who resolve them).
+
+        Without a ``timeout`` the system's is the limit.
+        """
+        connector = HubConnector(self, host, port, factory, timeout, bindAddress)
+        connector.connect()
+        return connector
+
+
+class HubPort(Port):
+    """A listener of Twisted's whose connections are on the hub."""
+
+    reactor: Any
+
+    def startListening(self) -> None:
+        """Begin; what is set here holds for all newcomers (tcp(7))."""
+        super().startListening()
+        with contextlib.suppress(OSError):  # no TCP, after all
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def doRead(self) -> None:
+        """Let newcomers in (called by the reactor)."""
+        hub: Hub = self.reactor.hub
+        listening: Any = self.socket
+        accept = listening._accept
+        family = self.addressFamily
+        hub.begin()
+        try:
+            for _ in range(ACCEPTS):
+                if self.disconnecting:
+                    break
+                try:
+                    number, name = accept()
+                except BlockingIOError:
+                    break
+                except OSError as e:
+                    if e.errno in _NEVER_MIND:
+                        continue
+                    # Out of descriptors or memory, where nobody watches (see accepting).
+                    self._logger.error("cannot accept: {why}", why=e.strerror)
+                    break
+                self._welcome(hub, Socket(family, socket.SOCK_STREAM, 0, number), name)
+        finally:
+            hub.end()
+
+    def loseConnection(self, connDone: Failure = CLOSED) -> "Deferred[None]":
+        """Stop listening; the answer fires when the port is closed."""
+        self.disconnecting = True
+        self.stopReading()  # type: ignore[no-untyped-call]
+        self.deferred = Deferred()
+        self.reactor.hub.settle_later(self)
+        return self.deferred
+
+    stopListening = loseConnection
+
+    def settle(self) -> None:
+        """Close (called by the hub)."""
+        if self.connected:
+            self.connectionLost(CLOSED)  # type: ignore[no-untyped-call]
+        self.deferred.callback(None)
+
+    def fail(self, failure: Failure) -> None:
+        """Nothing else is to be ended (called by the hub)."""
+
+    def _welcome(self, hub: Hub, newcomer: Socket, name: Any) -> None:
+        try:
+            newcomer.setblocking(False)
+            address = address_of(name)
+            protocol = self.factory.buildProtocol(address)  # type: ignore[union-attr]  # it is listening
+            if protocol is None:
+                newcomer.close()
+                return
+            transport = HubTransport(hub, newcomer, protocol)
+            hub.register(newcomer.fileno(), transport)
+        except Exception:
+            newcomer.close()
+            self._logger.failure("a newcomer could not be let in")
+            return
+        try:
+            protocol.makeConnection(transport)
+        except Exception:
+            self._logger.failure("a newcomer could not be served")
+            transport.fail(Failure())
+
+
+@implementer(IConnector)
+class HubConnector:
+    """One attempt to connect; until there is an answer it owns the socket."""
+
+    __slots__ = (
+        "_address",
+        "_bind",
+        "_error",
+        "_factory",
+        "_reactor",
+        "_socket",
+        "_timeout",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        reactor: HubReactor,
+        host: str,
+        port: int,
+        factory: Any,
+        timeout: float | None,
+        bind: tuple[str, int] | None,
+    ) -> None:
+        self._reactor = reactor
+        self._address = (host, port)
+        self._factory = factory
+        self._timeout = timeout
+        self._bind = bind
+        self._socket: Socket | None = None
+        self._timer: Any = None
+        self._error: Exception | None = None
+
+    def connect(self) -> None:
+        """Begin (called once, by the reactor)."""
+        factory = self._factory
+        factory.doStart()
+        factory.startedConnecting(self)
+        hub = self._reactor.hub
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        try:
+            self._socket = Socket(family, _NONBLOCK)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._bind is not None:
+                try:
+                    self._socket.bind(self._bind)
+                except OSError as e:
+                    raise _FailedError(ConnectBindError(e.errno, e.strerror)) from None
+            error = self._socket.connect_ex(self._address)
+            if error not in (0, errno.EINPROGRESS):
+                raise _FailedError(getConnectError((error, os.strerror(error))))
+            hub.register(self._socket.fileno(), self)
+        except _FailedError as e:
+            self._refuse_later(e.error)
+        except OSError as e:
+            self._refuse_later(ConnectError(e.errno, e.strerror))
+        else:
+            if self._timeout is not None:
+                self._timer = self._reactor.callLater(self._timeout, self._late)
+
+    def happened(self, events: int) -> None:
+        """Ask the kernel how it stands (called by the hub)."""
+        connecting = self._socket
+        assert connecting is not None
+        error = connecting.connect_ex(self._address)
+        if error in (0, errno.EISCONN):
+            self._connected(connecting, events)
+        elif error not in (errno.EALREADY, errno.EINPROGRESS):
+            self._fail(getConnectError((error, os.strerror(error))))
+
+    def _connected(self, connected: Socket, events: int) -> None:
+        self._stop_timer()
+        # Whatever it raises is a failure to connect.
+        protocol = self._factory.buildProtocol(address_of_pair(self._address))
+        self._socket = self._factory = None
+        hub = self._reactor.hub
+        transport = HubTransport(hub, connected, protocol or _Nobody())
+        hub.replace(connected.fileno(), transport)
+        if protocol is None:
+            transport.loseConnection()
+            return
+        try:
+            protocol.makeConnection(transport)
+            transport.happened(events)
+        except Exception:
+            failure = Failure()
+            log.failure("a connection could not be served", failure)
+            transport.fail(failure)
+
+    def settle(self) -> None:
+        """Fail, if it did at once (called by the hub)."""
+        if self._error is not None:
+            self._fail(self._error)
+
+    def fail(self, failure: Failure) -> None:
+        """End for an error of ours (called by the hub)."""
+        self._fail(failure.value)
+
+    def stopConnecting(self) -> None:
+        """Give up (IConnector)."""
+        if self._factory is not None:
+            self._error = None
+            self._fail(UserError())
+
+    def disconnect(self) -> None:
+        """Give up (IConnector); once there is a connection it is its protocol's."""
+        self.stopConnecting()
+
+    def getDestination(self) -> IAddress:
+        """Return where to (IConnector)."""
+        return address_of_pair(self._address)
+
+    def _late(self) -> None:
+        self._timer = None
+        self._fail(TimeoutError())
+
+    def _fail(self, error: Any) -> None:
+        connecting, self._socket = self._socket, None
+        self._stop_timer()
+        if connecting is not None:
+            self._reactor.hub.forget(connecting.fileno())
+            connecting.close()
+        factory, self._factory = self._factory, None
+        self._error = None
+        if factory is not None:
+            factory.clientConnectionFailed(self, Failure(error))
+            factory.doStop()
+
+    def _refuse_later(self, error: Exception) -> None:
+        """Fail, but not yet: who asks has not got the connector."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._error = error
+        self._reactor.hub.settle_later(self)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+
+class _FailedError(Exception):
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _Nobody:
+    """Whom a factory that has changed its mind leaves a connection to."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nobody minds."""
+
+
+def address_of_pair(address: tuple[str, int]) -> IPv4Address | IPv6Address:
+    """Return an address as Twisted has it."""
+    host, port = address
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)

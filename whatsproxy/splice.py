@@ -1,0 +1,85 @@
+"""Moving bytes from one socket to another inside the kernel, by way of a pipe (splice(2))."""
+
+import contextlib
+import fcntl
+import os
+
+#: Bytes that a pipe is asked to hold. It holds references to what the network card or the peer has
+#: written, so more is often less: the pages are recycled while they are still in the cache.
+PIPE_SIZE = 256 * 1024
+
+_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "splice") else 0
+
+
+class Pipe:
+    """A pipe with ``held`` bytes in it."""
+
+    __slots__ = ("_in", "_out", "held", "size")
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.held = 0
+        try:
+            self.size = fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        except OSError:  # fs.pipe-user-pages-soft, or a smaller fs.pipe-max-size
+            self.size = fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ)
+
+    def fill(self, source: int) -> int:
+        """Take from a socket what there is and fits; 0 is the end of it. Raises OSError."""
+        size = os.splice(source, self._in, self.size, flags=_FLAGS)
+        self.held += size
+        return size
+
+    def empty(self, sink: int) -> bool:
+        """Give a socket what it takes; the answer is whether that was all. Raises OSError."""
+        try:
+            while self.held:
+                self.held -= os.splice(self._out, sink, self.held, flags=_FLAGS)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go of it, and of what is in it."""
+        os.close(self._in)
+        os.close(self._out)
+
+
+class PipePool:
+    """At most ``most`` pipes, each borrowed while bytes are on their way through it.
+
+    An empty pool means copying, never waiting.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._idle: list[Pipe] = []
+        #: Pipes that somebody has.
+        self.lent = 0
+
+    def borrow(self) -> Pipe | None:
+        """Return an empty pipe, or None where there is none to be had."""
+        if self._idle:
+            self.lent += 1
+            return self._idle.pop()
+        if self.lent >= self._most:
+            return None
+        with contextlib.suppress(OSError):  # no descriptors: so be it
+            pipe = Pipe()
+            self.lent += 1
+            return pipe
+        return None
+
+    def give_back(self, pipe: Pipe) -> None:
+        """Take a pipe back; one with something in it is closed."""
+        self.lent -= 1
+        if pipe.held:
+            pipe.close()
+        else:
+            self._idle.append(pipe)
+
+    def shrink(self) -> None:
+        """Close the pipes that nobody has."""
+        while self._idle:
+            self._idle.pop().close()
