@@ -15,21 +15,28 @@ CHAOS ?= $(subst /,.,$(basename $(sort $(wildcard tests/chaos/chaos_*.py))))
 SOAK_MINUTES ?= 30
 FUZZ_SECONDS ?= 60
 
-.PHONY: run test test-inside test-programs lint format bench chaos soak fuzz fuzz-plant docs clean
+.PHONY: run test test-both test-inside test-plain test-programs lint format bench chaos soak fuzz fuzz-plant docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --nodaemon --pidfile= whatsproxy --config $(CONFIG)
 
-# Two halves side by side, each in a sandbox of its own; or what TESTS names: TESTS=tests.test_sniff
+# Side by side, each in a sandbox of its own; or what TESTS names: TESTS=tests.test_sniff. What is
+# tested inside is so on both transports: on the hub, and (TEST_FAST=0) on Twisted's own.
 test: $(VENV)/.installed-dev
 ifeq ($(TESTS),)
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-inside test-programs
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-programs test-both
 else
 	tests/sandbox $(BIN)/trial --rterrors $(TESTS)
 endif
 
+test-both:
+	@$(MAKE) --no-print-directory --keep-going test-inside test-plain
+
 test-inside:
 	tests/sandbox $(BIN)/trial --rterrors --temp-directory=_trial_temp.inside $(wildcard tests/test_*.py)
+
+test-plain:
+	TEST_FAST=0 tests/sandbox $(BIN)/trial --rterrors --temp-directory=_trial_temp.plain $(wildcard tests/test_*.py)
 
 test-programs:
 	tests/sandbox $(BIN)/trial --rterrors --temp-directory=_trial_temp.programs tests.integration

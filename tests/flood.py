@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from tests.peers import Peer, settled, until
+from whatsproxy.transport import unsent
 
 #: Its length is prime to every buffer size, so that a lost or repeated piece shows.
 _BLOCK = random.Random(1928).randbytes(1_000_003)
@@ -23,9 +24,8 @@ def pattern(start: int, size: int) -> bytes:
 
 
 def buffered(transport: Any) -> int:
-    """Return how many bytes a Twisted transport holds that the kernel has not taken yet."""
-    size: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-    return size
+    """Return how many bytes a transport holds that the kernel has not taken yet."""
+    return unsent(transport)
 
 
 class Slow(Peer):

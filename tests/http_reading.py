@@ -8,12 +8,14 @@ import h11
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http_builders import LIMITS, Pairs, get, single
+from whatsproxy.http1 import fields as http1_fields
 from whatsproxy.http1.errors import MessageError
-from whatsproxy.http1.fields import Fields, Rules, request_to_send
+from whatsproxy.http1.fields import Message, Rules, items_of, request_fields
 from whatsproxy.http1.guard import Guard
 from whatsproxy.http1.heads import Body, Framing, Limits
-from whatsproxy.http1.target import parse_absolute
+from whatsproxy.http1.target import Target, parse_absolute
 from whatsproxy.http1.wire import Wire
+from whatsproxy.http1.writer import Fields
 
 
 def take(guard: Guard, pieces: Iterable[bytes]) -> tuple[bytes, bytes]:
@@ -153,6 +155,26 @@ def read_request(raw: bytes) -> tuple[h11.Request, Framing]:
     wire = Wire(h11.SERVER, LIMITS)
     wire.receive(raw)
     return wire.next_event(), wire.framing
+
+
+def request_to_send(
+    request: h11.Request, target: Target, framing: Framing, rules: Rules
+) -> h11.Request:
+    """Return the request that goes to the origin, for h11 to write or to judge."""
+    fields = request_fields(request, items_of(request), target, framing, rules)
+    return h11.Request(method=request.method, target=target.path, headers=fields)
+
+
+def response_fields(
+    response: h11.Response | h11.InformationalResponse, rules: Rules, *, close: bool = False
+) -> Fields:
+    """Return the fields that go to the client."""
+    return http1_fields.response_fields(response, items_of(response), rules, close=close)
+
+
+def nominated(message: Message) -> frozenset[bytes]:
+    """Return the names of fields that a message's Connection says are for one hop."""
+    return http1_fields.nominated(items_of(message))
 
 
 def read_answer(raw: bytes, method: bytes = b"GET") -> Head:

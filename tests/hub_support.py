@@ -69,8 +69,11 @@ class HubCase(TestCase):
     def setUp(self) -> None:
         self.fast = HubReactor(reactor)
         self.bare: list[socket.socket] = []
+        self.ports: list[Any] = []
 
     async def tearDown(self) -> None:
+        for port in self.ports:
+            await port.stopListening()
         for bare in self.bare:
             bare.close()
         for owner in self.fast.hub.owners:
@@ -83,7 +86,7 @@ class HubCase(TestCase):
         """Accept on the hub."""
         listener = Listener(build)
         port = self.fast.listenTCP(0, listener, interface=LOOPBACK)
-        self.addCleanup(port.stopListening)
+        self.ports.append(port)
         listener.port = port.getHost().port
         return listener
 

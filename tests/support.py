@@ -31,7 +31,8 @@ Part = TypeVar("Part")
 Test = TypeVar("Test")
 
 #: What the proxy's connections are made with: the hub, or with TEST_FAST=0 the reactor itself.
-fast: Any = reactor if os.environ.get("TEST_FAST") == "0" else HubReactor(reactor)
+FAST = os.environ.get("TEST_FAST") != "0"
+fast: Any = HubReactor(reactor) if FAST else reactor
 
 #: Networks of the tests' origins.
 LOCAL = ("127.0.0.0/8", "::1")
@@ -51,6 +52,7 @@ def make_settings(**sections: dict[str, Any]) -> Settings:
     """
     defaults = Settings()
     sections.setdefault("tls", {"auto_generate": False})
+    sections["server"] = {"fast": FAST, **sections.get("server", {})}
     sections["policy"] = {"allow_networks": LOCAL, **sections.get("policy", {})}
     sections.setdefault("clients", {"max_per_client": 0, "rate_per_client": 0})
     return dataclasses.replace(
@@ -152,6 +154,9 @@ class LoopbackCase(TestCase):
         self.assertIsNone(self.factory.idle_watch._timer)
         if self._clock is not None:
             self.assertEqual(self._clock.getDelayedCalls(), [])
+        if FAST:  # trial has closed the ports before this
+            await until(lambda: not fast.hub.owners, "something is still on the hub")
+            self.assertEqual(fast.hub.pipes.lent, 0)
 
     def a_moment_passes(self) -> bool:
         """Let a moment pass, if time is the test's: what is broken off waits for the kernel."""

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from whatsproxy import resolver, web
+from whatsproxy import descriptors, resolver, web
 from whatsproxy.descriptors import (
     EXHAUSTED,
     FILES,
     KEPT,
     PER_CONNECTION,
     RESERVE,
+    USES,
     DescriptorError,
     arithmetic,
     below,
@@ -115,6 +116,17 @@ class BelowTests(SynchronousTestCase):
             with self.subTest(number=number, kept=kept):
                 self.assertIs(below(number, kept), expected)
 
+    def test_a_limit_that_is_lowered(self) -> None:
+        """It is seen before as many descriptors are taken as are kept."""
+        self.assertLess(USES, KEPT)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(descriptors._known.look)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        number = limits[0] - 100
+        self.assertTrue(below(number, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, limits[1]))
+        self.assertIn(False, [below(number, 0) for _ in range(USES)])
+
 
 class RoomTests(SynchronousTestCase):
     """What is left, by opening it for a moment."""
@@ -132,7 +144,9 @@ class RoomTests(SynchronousTestCase):
     def leave(self, count: int) -> None:
         """Let this process have so many more."""
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.lowest + count, self.limits[1]))
+        self.addCleanup(descriptors._known.look)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.limits)
+        descriptors._known.uses = 0  # it is read again before long anyway
 
     def test_what_is_kept(self) -> None:
         """Look-ups and readers of the metrics fit in, and the arithmetic leaves place for all."""

@@ -4,18 +4,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import http_builders as b
-from tests.http_reading import HOST, RequestCase, read_answer, read_request
-from whatsproxy.http1.fields import (
-    Fields,
-    Rules,
-    is_last_hop,
-    items_of,
+from tests.http_reading import (
+    HOST,
+    RequestCase,
+    read_answer,
+    read_request,
     request_to_send,
     response_fields,
-    tokens,
 )
+from whatsproxy.http1.fields import Rules, is_last_hop, items_of, tokens
 from whatsproxy.http1.heads import Body, check_request
 from whatsproxy.http1.target import parse_absolute
+from whatsproxy.http1.writer import Fields
 
 
 class RequestTests(RequestCase):

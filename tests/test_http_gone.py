@@ -12,7 +12,6 @@ from tests.support import FakeUpstream
 from whatsproxy.http1.wire import Wire
 from whatsproxy.protocols import exchange as exchange_module
 from whatsproxy.protocols import http as http_module
-from whatsproxy.protocols.origin import Origin
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -152,7 +151,7 @@ class UnexpectedTests(HttpCase):
 
     async def test_in_a_request(self) -> None:
         bystander = await self.bystander()
-        self.breaks(http_module, "request_to_send")
+        self.breaks(http_module, "request_fields")
         client = await self.connect(self.request(b"/break"))
         await self.check(client, None, bystander)
 
@@ -167,7 +166,7 @@ class UnexpectedTests(HttpCase):
     async def test_in_a_pipelined_request(self) -> None:
         """It begins when the origin's answer to the one before is read."""
         bystander = await self.bystander()
-        self.breaks(http_module, "request_to_send")
+        self.breaks(http_module, "request_fields")
         client, origin, _ = await self.asked(self.request(), self.request(b"/break"))
         origin.answer(b"first")
         await self.check(client, origin, bystander)
@@ -178,7 +177,7 @@ class UnexpectedTests(HttpCase):
         client, origin, _ = await self.asked()
         origin.answer()
         await client.answer()
-        self.breaks(Origin, "send")
+        self.breaks(Wire, "send_request")
         client.ask(self.request(b"/break"))
         await until(lambda: client.peer.received or client.peer.eof)
         if client.peer.received:

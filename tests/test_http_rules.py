@@ -1,8 +1,8 @@
 import h11
 
 from tests import http_builders as b
-from tests.http_reading import HOST, RequestCase, read_answer
-from whatsproxy.http1.fields import Changes, Rules, nominated, response_fields, trailers_of
+from tests.http_reading import HOST, RequestCase, nominated, read_answer, response_fields
+from whatsproxy.http1.fields import Changes, Rules, trailers_of
 from whatsproxy.http1.wire import Wire
 
 

@@ -139,8 +139,11 @@ class SwitchTests(UpgradeCase):
         self.pass_time(200)
         client.ask(b"still there")
         await origin.got(b"still there")
-        self.pass_time(310)
+        for _ in range(31):
+            self.pass_time(10)
+            await turn()  # in which the watch looks
         await client.peer.ended()
+        await until(lambda: self.a_moment_passes() and not self.factory.ledger.live)
         await self.ended_with(Reason.IDLE)
 
     async def test_on_a_kept_connection(self) -> None:

@@ -160,7 +160,7 @@ class ConnectTests(HubCase):
         for host, kind in ((LOOPBACK, IPv4Address), ("::1", IPv6Address)):
             listener = Listener()
             port = self.fast.listenTCP(0, listener, interface=host)
-            self.addCleanup(port.stopListening)
+            self.ports.append(port)
             there = kind("TCP", host, port.getHost().port)
             self.assertEqual(port.getHost(), there)
             dialler = Dialler()
@@ -202,7 +202,7 @@ class FacadeTests(HubCase):
         with socket.create_server((LOOPBACK, 0)) as bound:
             bound.setblocking(False)
             port = self.fast.adoptStreamPort(bound.fileno(), bound.family, listener)
-            self.addCleanup(port.stopListening)
+            self.ports.append(port)
             self.dial(bound.getsockname()[1])
             peer = await listener.accepted()
         self.assertIs(type(peer.transport), HubTransport)

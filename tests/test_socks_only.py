@@ -32,6 +32,7 @@ class GuardedReactor:
         self.allowed = allowed
         self.violations: list[tuple[str, Any]] = []
         self.dialled: list[tuple[str, int]] = []
+        self.leaves_descriptors = False  # as with Twisted's own
 
     def __getattr__(self, name: str) -> Any:
         if name in ("seconds", "callLater", "callFromThread"):

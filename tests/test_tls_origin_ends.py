@@ -124,6 +124,7 @@ class UpgradeTests(HttpCase):
         origin.write(b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         await until(lambda: b"\r\n\r\n" in client.received)
         origin.end()
+        await until(lambda: self.a_moment_passes() and client.lost)
         await client.truncated()
         await self.ended_with(Reason.UPSTREAM_RESET)
 

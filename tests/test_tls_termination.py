@@ -130,7 +130,7 @@ class BrokenTests(TerminationCase):
         """Behind the ClientHello; it is answered by an alert, and the detail is in the log."""
         lines = log_lines(self)
         for garbage in (RAW * 10, b"GET / HTTP/1.1\r\n\r\n", python_hello(OURS)):
-            client = await self.handshaking(python_hello(OURS) + garbage)
+            client = await self.client(python_hello(OURS) + garbage)
             await client.ended()
             client.close()
             await until(lambda: not self.proxy.ledger.live)

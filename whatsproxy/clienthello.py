@@ -4,7 +4,8 @@ It is read, never answered: who is to terminate TLS sees every byte of it again.
 """
 
 import enum
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
 
 from whatsproxy.incremental import NeedMore
 
@@ -16,6 +17,12 @@ HELLO_LIMIT = 16 * 1024
 RECORD_COUNT_LIMIT = 128
 _RECORD_LIMIT = 2**14
 _SERVER_NAME, _ALPN = 0, 16
+_READ = frozenset((_SERVER_NAME, _ALPN))
+#: session_ticket, pre_shared_key.
+_TICKETS = frozenset((35, 41))
+_BEFORE_SESSION = 2 + 32  # legacy_version, random
+_LENGTH, _EXTENSION, _NAMES = struct.Struct("!H"), struct.Struct("!HH"), struct.Struct("!HBH")
+_RUNS_PAST = (ValueError, IndexError, struct.error)
 
 
 class Unreadable(enum.Enum):
@@ -29,11 +36,13 @@ class Unreadable(enum.Enum):
 class ClientHello:
     """What the client asks for: the server name as it came, and the protocols it offers by ALPN.
 
-    ``server_name`` is not normalised, and anything but ASCII in it is backslash-escaped.
+    ``server_name`` is not normalised, and anything but ASCII in it is backslash-escaped. Without a
+    ``ticket`` (RFC 5077, RFC 8446 4.2.11) no earlier connection is resumed.
     """
 
     server_name: str | None
     alpn: tuple[bytes, ...]
+    ticket: bool = field(default=False, compare=False)
 
 
 def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
@@ -44,12 +53,17 @@ def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
         return Unreadable.NOT_TLS
     if len(data) < 6:
         return NeedMore(len(data) + 1)
-    message = _reassemble(data)
-    if isinstance(message, NeedMore | Unreadable):
-        return message
+    size = int.from_bytes(data[6:9], "big")
+    if size > 0 and 4 + size <= int.from_bytes(data[3:5], "big") and 9 + size <= len(data):
+        message = data[9 : 9 + size]  # in one record, as is usual
+    else:
+        reassembled = _reassemble(data)
+        if isinstance(reassembled, NeedMore | Unreadable):
+            return reassembled
+        message = reassembled
     try:
         return _parse_body(message)
-    except _MalformedError:
+    except _RUNS_PAST:
         return Unreadable.MALFORMED
 
 
@@ -94,99 +108,73 @@ def _reassemble(data: bytes) -> bytes | Unreadable | NeedMore:
     return Unreadable.MALFORMED
 
 
-class _MalformedError(Exception):
-    """A length runs past its container."""
-
-
-class _Reader:
-    """A cursor over a vector of TLS's presentation language (RFC 8446 3.4)."""
-
-    __slots__ = ("_data", "_position")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def __bool__(self) -> bool:
-        return self._position < len(self._data)
-
-    def take(self, count: int) -> bytes:
-        """Return exactly ``count`` bytes."""
-        end = self._position + count
-        if end > len(self._data):
-            raise _MalformedError
-        taken = self._data[self._position : end]
-        self._position = end
-        return taken
-
-    def number(self, size: int) -> int:
-        """Return an integer of ``size`` bytes."""
-        return int.from_bytes(self.take(size), "big")
-
-    def vector(self, size: int) -> "_Reader":
-        """Return a vector whose length field has ``size`` bytes."""
-        return _Reader(self.take(self.number(size)))
-
-    def rest(self) -> bytes:
-        """Return what is left."""
-        return self.take(len(self._data) - self._position)
-
-    def end(self) -> None:
-        """Insist that nothing is left."""
-        if self:
-            raise _MalformedError
-
-
 def _parse_body(body: bytes) -> ClientHello:
-    hello = _Reader(body)
-    hello.take(2 + 32)  # legacy_version, random
-    hello.vector(1)  # legacy_session_id
-    hello.vector(2)  # cipher_suites
-    hello.vector(1)  # legacy_compression_methods
+    """Read it. Raises what is _RUNS_PAST where a length runs past its container.
+
+    Every connection in TLS pays for this: so there is one cursor, and no object for each vector.
+    """
+    end = len(body)
+    position = _BEFORE_SESSION
+    position += 1 + body[position]  # legacy_session_id
+    (size,) = _LENGTH.unpack_from(body, position)
+    position += 2 + size  # cipher_suites
+    position += 1 + body[position]  # legacy_compression_methods
+    if position == end:
+        return ClientHello(None, ())
+    (size,) = _LENGTH.unpack_from(body, position)
+    position += 2
+    if position + size != end:
+        raise ValueError
     server_name: str | None = None
     alpn: tuple[bytes, ...] = ()
-    if hello:
-        extensions = hello.vector(2)
-        hello.end()
-        seen = set()
-        while extensions:
-            kind = extensions.number(2)
+    ticket = False
+    seen = []
+    while position < end:
+        kind, size = _EXTENSION.unpack_from(body, position)
+        start = position + 4
+        position = start + size
+        if position > end:
+            raise ValueError
+        if kind in _READ:
             # RFC 8446 4.2: there must not be two of the same type. OpenSSL does not insist on it
             # for those that it does not know; we do for those that are read here.
-            if kind in seen and kind in (_SERVER_NAME, _ALPN):
-                raise _MalformedError
-            seen.add(kind)
-            content = extensions.vector(2)
+            if kind in seen:
+                raise ValueError
+            seen.append(kind)
+            content = body[start:position]
             if kind == _SERVER_NAME:
                 server_name = _parse_server_name(content)
-            elif kind == _ALPN:
+            else:
                 alpn = _parse_alpn(content)
-    return ClientHello(server_name, alpn)
+        elif kind in _TICKETS:
+            ticket = ticket or size > 0
+    return ClientHello(server_name, alpn, ticket)
 
 
-def _parse_server_name(extension: _Reader) -> str | None:
+def _parse_server_name(extension: bytes) -> str | None:
     """One name of type host_name, no more: what OpenSSL accepts, so that both see the same.
 
     An empty one is none.
     """
-    names = extension.vector(2)
-    extension.end()
-    if names.number(1) != 0:
-        raise _MalformedError
-    name = names.vector(2).rest()
-    names.end()
+    names, kind, size = _NAMES.unpack_from(extension)
+    name = extension[_NAMES.size :]
+    if kind != 0 or len(name) != size or names != size + 3:
+        raise ValueError
     if len(name) > 255 or 0 in name:
-        raise _MalformedError
+        raise ValueError
     return name.decode("ascii", "backslashreplace") or None
 
 
-def _parse_alpn(extension: _Reader) -> tuple[bytes, ...]:
-    offered = extension.vector(2)
-    extension.end()
+def _parse_alpn(extension: bytes) -> tuple[bytes, ...]:
+    (size,) = _LENGTH.unpack_from(extension)
+    position, end = 2, len(extension)
+    if position + size != end:
+        raise ValueError
     protocols = []
-    while offered:
-        protocol = offered.vector(1).rest()
-        if not protocol:
-            raise _MalformedError
-        protocols.append(protocol)
+    while position < end:
+        start = position + 1
+        position = start + extension[position]
+        if position > end or position == start:
+            raise ValueError
+        protocols.append(extension[start:position])
     return tuple(protocols)

@@ -7,7 +7,7 @@ from twisted.application.service import Service
 #: Objects made and not gone again before the youngest are looked at, and how often that is done
 #: before older ones are. A connection leaves no circles behind, so there is little to be found; to
 #: look at everything takes milliseconds, in which nothing is relayed.
-THRESHOLDS = (50_000, 20, 20)
+THRESHOLDS = (10_000, 10, 10)
 
 
 class Collecting(Service):
@@ -21,7 +21,7 @@ class Collecting(Service):
 
     def startService(self) -> None:
         """Begin, when all is there."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._before = gc.get_threshold()
         gc.collect()
         gc.freeze()
@@ -29,6 +29,6 @@ class Collecting(Service):
 
     def stopService(self) -> None:
         """Leave the interpreter as it was, to whoever goes on in it."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         gc.set_threshold(*self._before)
         gc.unfreeze()

@@ -16,6 +16,9 @@ RESERVE = 2 * KEPT
 #: What the system says when it has no descriptor, or no memory for what stands behind one.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+#: How often the limit is used before it is read again; fewer than what is kept.
+USES = 16
+
 # O_PATH needs no permission to read, and like a socket a file structure of the whole system's.
 _PROBE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
 
@@ -61,10 +64,27 @@ def arithmetic(connections: int, limit: int | None) -> str:
     )
 
 
+class _Limit:
+    """The limit as it was not long ago: it can be changed from outside (prlimit)."""
+
+    def __init__(self) -> None:
+        self.limit = 0
+        self.uses = 0
+
+    def look(self) -> int:
+        self.uses = USES
+        self.limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return self.limit
+
+
+_known = _Limit()
+
+
 def below(number: int, kept: int) -> bool:
-    """Is a descriptor of this number far from the last ``kept``?"""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit == resource.RLIM_INFINITY or number < limit - kept
+    """Is a descriptor of this number far from the last ``kept``? By a limit USES answers old."""
+    _known.uses -= 1
+    limit = _known.limit if _known.uses > 0 else _known.look()
+    return number < limit - kept or limit == resource.RLIM_INFINITY
 
 
 def room(wanted: int, kept: int = KEPT) -> int:

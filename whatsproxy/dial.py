@@ -59,6 +59,7 @@ class DirectEndpoint:
 
     __slots__ = (
         "addresses",
+        "asks",
         "clock",
         "destination",
         "judge",
@@ -86,6 +87,8 @@ class DirectEndpoint:
         self.destination = destination
         self.seconds = seconds
         self.limited = limited
+        #: Whether to ask for a descriptor first: the hub itself does not take the last ones.
+        self.asks = not getattr(reactor, "leaves_descriptors", False)
         #: Where there is nothing to resolve.
         self.addresses = [destination.host] if destination.is_address else None
 
@@ -249,7 +252,7 @@ class _Dial:
             self._stagger = None
         if len(tries) >= PARALLEL:
             tries.pop(0).cancel()
-        if low():
+        if where.asks and low():
             self._run_short()
             return
         address = addresses[self._at]

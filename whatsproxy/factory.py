@@ -188,7 +188,9 @@ class ProxyFactory:
             tunnel = HttpTunnel if sniffed.kind is Kind.HTTP else Tunnel
             return tunnel(self, session, route)
         if isinstance(route, Terminate):
-            return self.tls.transport_for(route.server_name, TlsHandshake(self, session))
+            handshake = TlsHandshake(self, session)
+            ticket = sniffed.hello is None or sniffed.hello.ticket
+            return self.tls.transport_for(route.server_name, handshake, ticket=ticket)
         if isinstance(route, EachRequest):
             return HttpConnection(self, session, self._limits, self._rules)
         last_word = UNRECOGNIZED_NAME if sniffed.kind is Kind.TLS else b""

@@ -19,8 +19,10 @@ from whatsproxy.splice import PipePool
 
 #: All that is to be heard of a socket, told when it changes.
 _EVERYTHING = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-#: Events that are taken at a time; the reactor has its turn in between.
-BATCH = 256
+#: Events that are taken at a time, and how often, before the rest of the reactor has its turn: that
+#: costs more than a socket's.
+BATCH = 128
+BATCHES = 8
 
 log = Logger()
 
@@ -55,16 +57,22 @@ class Hub:
         self.pipes = PipePool(pipes)
         self._epoll = select.epoll()
         self._owners: list[Hubbed | None] = []  # by descriptor
-        self._count = 0
+        self._count = 0  # of descriptors, and of listeners among them
+        self._listeners = 0
         self._unsettled: list[Unsettled] = []
         self._in_batch = False
         # It always rings, and is listened to while something is to be settled with no batch to end.
         self._bell = os.eventfd(1, os.EFD_CLOEXEC)
         self._listening = False
 
-    def register(self, number: int, owner: Hubbed) -> None:
+    def listen(self, number: int, owner: Hubbed) -> None:
+        """Tell an owner, again and again, that there is something to be read. Raises OSError."""
+        self.register(number, owner, select.EPOLLIN)
+        self._listeners += 1
+
+    def register(self, number: int, owner: Hubbed, interest: int = _EVERYTHING) -> None:
         """Tell an owner from now on what happens to its socket's descriptor. Raises OSError."""
-        self._epoll.register(number, _EVERYTHING)
+        self._epoll.register(number, interest)
         owners = self._owners
         if number >= len(owners):
             owners.extend([None] * (number + 64 - len(owners)))
@@ -85,8 +93,14 @@ class Hub:
         """Let go of a descriptor that is about to be closed, and so leaves the epoll by itself."""
         self._owners[number] = None
         self._count -= 1
-        if not self._count:
-            self._retire()
+        if self._count == self._listeners:
+            self._rest()
+
+    def listen_no_more(self, number: int) -> None:
+        """Let go of a listener, which goes on without the hub."""
+        self._epoll.unregister(number)
+        self._listeners -= 1
+        self.forget(number)
 
     def settle_later(self, one: Unsettled) -> None:
         """Call ``settle`` of one when what is going on has returned: at the batch's end.
@@ -96,15 +110,13 @@ class Hub:
         self._unsettled.append(one)
         if not self._in_batch and not self._listening:
             self._listening = True
-            self._epoll.register(self._bell, select.EPOLLIN)
-            self._count += 1
-            if self._count == 1:
-                self.reactor.addReader(self)
+            self.listen(self._bell, self)
 
-    def _retire(self) -> None:
-        """Leave the reactor, with the last socket."""
-        self.reactor.removeReader(self)
+    def _rest(self) -> None:
+        """Keep nothing that connections need; with the last listener leave the reactor."""
         self.pipes.shrink()
+        if not self._count:
+            self.reactor.removeReader(self)
 
     def __del__(self) -> None:
         os.close(self._bell)  # the epoll closes itself
@@ -115,35 +127,35 @@ class Hub:
 
     def doRead(self) -> None:
         """Tell what has happened (called by the reactor)."""
-        self.begin()
         owners = self._owners
-        try:
-            for number, events in self._epoll.poll(0, BATCH):
-                if number == self._bell:
-                    self._listening = False
-                    self._epoll.unregister(number)
-                    self._count -= 1
-                    if not self._count:
-                        self._retire()
-                    continue
-                owner = owners[number]
-                if owner is not None:
-                    try:
-                        owner.happened(events)
-                    except Exception:
-                        _fail(owner)
-        finally:
-            self.end()
+        for _ in range(BATCHES):
+            batch = self._epoll.poll(0, BATCH)
+            if not batch:
+                return
+            self._in_batch = True
+            try:
+                for number, events in batch:
+                    owner = owners[number]
+                    if owner is not None:
+                        try:
+                            owner.happened(events)
+                        except Exception:
+                            _fail(owner)
+            finally:
+                self._in_batch = False
+                if self._unsettled:
+                    self._settle()
 
-    def begin(self) -> None:
-        """Begin a batch: what is put off waits for its end."""
-        self._in_batch = True
+    def happened(self, events: int) -> None:
+        """Hear the bell."""
+        self._listening = False
+        self.listen_no_more(self._bell)
 
-    def end(self) -> None:
-        """End a batch."""
-        self._in_batch = False
-        if self._unsettled:
-            self._settle()
+    def settle(self) -> None:
+        """Nothing is put off for the hub itself."""
+
+    def fail(self, failure: Failure) -> None:
+        """There is nothing to be ended."""
 
     def _settle(self) -> None:
         self._in_batch = True  # what they put off is done here as well

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 from _socket import socket as Socket  # noqa: N812  # see hub_transport
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -33,6 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from whatsproxy.descriptors import KEPT, below
 from whatsproxy.hub import Hub
 from whatsproxy.hub_transport import HubTransport, address_of
 
@@ -53,6 +55,9 @@ log = Logger()
 @implementer(IReactorTCP, IReactorSocket)
 class HubReactor:
     """A reactor whose TCP sockets are on a hub of its own; for all else it is the reactor."""
+
+    #: Connecting fails with EMFILE where it would take one of the last KEPT descriptors.
+    leaves_descriptors = True
 
     def __init__(self, reactor: Any) -> None:
         self.hub = Hub(reactor, PIPES)
@@ -104,6 +109,7 @@ class HubPort(Port):
     """A listener of Twisted's whose connections are on the hub."""
 
     reactor: Any
+    _reading = False
 
     def startListening(self) -> None:
         """Begin; what is set here holds for all newcomers (tcp(7))."""
@@ -111,35 +117,43 @@ class HubPort(Port):
         with contextlib.suppress(OSError):  # no TCP, after all
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def doRead(self) -> None:
-        """Let newcomers in (called by the reactor)."""
+    def startReading(self) -> None:
+        """Let newcomers in from now on."""
+        if not self._reading:
+            self._reading = True
+            self.reactor.hub.listen(self.socket.fileno(), self)
+
+    def stopReading(self) -> None:
+        """Let them wait."""
+        if self._reading:
+            self._reading = False
+            self.reactor.hub.listen_no_more(self.socket.fileno())
+
+    def happened(self, events: int) -> None:
+        """Let newcomers in (called by the hub)."""
         hub: Hub = self.reactor.hub
         listening: Any = self.socket
         accept = listening._accept
         family = self.addressFamily
-        hub.begin()
-        try:
-            for _ in range(ACCEPTS):
-                if self.disconnecting:
-                    break
-                try:
-                    number, name = accept()
-                except BlockingIOError:
-                    break
-                except OSError as e:
-                    if e.errno in _NEVER_MIND:
-                        continue
-                    # Out of descriptors or memory, where nobody watches (see accepting).
-                    self._logger.error("cannot accept: {why}", why=e.strerror)
-                    break
-                self._welcome(hub, Socket(family, socket.SOCK_STREAM, 0, number), name)
-        finally:
-            hub.end()
+        for _ in range(ACCEPTS):
+            if self.disconnecting:
+                break
+            try:
+                number, name = accept()
+            except BlockingIOError:
+                break
+            except OSError as e:
+                if e.errno in _NEVER_MIND:
+                    continue
+                # Out of descriptors or memory, where nobody watches (see accepting).
+                self._logger.error("cannot accept: {why}", why=e.strerror)
+                break
+            self._welcome(hub, Socket(family, socket.SOCK_STREAM, 0, number), name)
 
     def loseConnection(self, connDone: Failure = CLOSED) -> "Deferred[None]":
         """Stop listening; the answer fires when the port is closed."""
         self.disconnecting = True
-        self.stopReading()  # type: ignore[no-untyped-call]
+        self.stopReading()
         self.deferred = Deferred()
         self.reactor.hub.settle_later(self)
         return self.deferred
@@ -217,17 +231,20 @@ class HubConnector:
         hub = self._reactor.hub
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         try:
-            self._socket = Socket(family, _NONBLOCK)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = connecting = Socket(family, _NONBLOCK)
+            number = connecting.fileno()
+            if not below(number, KEPT):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._bind is not None:
                 try:
-                    self._socket.bind(self._bind)
+                    connecting.bind(self._bind)
                 except OSError as e:
                     raise _FailedError(ConnectBindError(e.errno, e.strerror)) from None
-            error = self._socket.connect_ex(self._address)
-            if error not in (0, errno.EINPROGRESS):
+            error = connecting.connect_ex(self._address)
+            if error != errno.EINPROGRESS and error:
                 raise _FailedError(getConnectError((error, os.strerror(error))))
-            hub.register(self._socket.fileno(), self)
+            hub.register(number, self)
         except _FailedError as e:
             self._refuse_later(e.error)
         except OSError as e:
@@ -333,6 +350,7 @@ class _Nobody:
         """Nobody minds."""
 
 
+@lru_cache(1024)
 def address_of_pair(address: tuple[str, int]) -> IPv4Address | IPv6Address:
     """Return an address as Twisted has it."""
     host, port = address

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from whatsproxy.hub import Hub
+from whatsproxy.hub import Hub, Hubbed
 from whatsproxy.splice import Pipe
 from whatsproxy.transport import AMPLE, StreamProtocol
 
@@ -70,6 +70,9 @@ class HubTransport:
     """Owns a socket that is registered with the hub under its descriptor."""
 
     __slots__ = ("_hub", "_limit", "_out", "_pipe", "_producer", "_socket", "_state", "protocol")
+
+    #: Small messages do not wait for more: hub_reactor has set it so.
+    sends_at_once = True
 
     def __init__(self, hub: Hub, connected: Socket, protocol: Any) -> None:
         self._hub = hub
@@ -124,7 +127,7 @@ class HubTransport:
             if size == limit and size > SMALL:
                 # More than a message: perhaps it need not come up here at all.
                 sink = self.protocol.sink() if isinstance(self.protocol, StreamProtocol) else None
-                if sink is not None and self._splice(sink, events):
+                if sink is not None and self._splice(*sink, events):
                     return
             try:
                 data = self._socket.recv(size)
@@ -145,11 +148,7 @@ class HubTransport:
                     return
             else:
                 self._state |= _BULK
-            state = self._state
-            if state & (_DEAF | _LOOKING):
-                self._state = state | _READY
-                if state & _LOOKING:
-                    self._rearm()
+            if not self._may_read_on():
                 return
             budget -= got
             if budget <= 0:
@@ -166,14 +165,26 @@ class HubTransport:
         except OSError:
             self._die(_RESET)
             return
+        ending = events & _NO_MORE_TO_COME
         if data:
             self.protocol.seen(data)
-            if not events & _NO_MORE_TO_COME or self._state & (_LOOKING | _DEAF) != _LOOKING:
+            state = self._state
+            if not state & _LOOKING and (ending or len(data) == LOOK):
+                self._find_rest()  # which may have gone unseen
+            if not ending or state & (_LOOKING | _DEAF) != _LOOKING:
                 return
         self._peer_ended(events)
 
-    def _splice(self, sink: Any, events: int) -> bool:
-        """Move what there is by way of a pipe, if there is one and nothing else is in its way."""
+    def _find_rest(self) -> None:
+        self._state |= _READY
+        if not self._state & _DEAF:
+            self._rearm()
+
+    def _splice(self, sink: Any, most: int, events: int) -> bool:
+        """Move what there is by way of a pipe, if there is one and nothing else is in its way.
+
+        Not a byte beyond ``most`` is touched. The answer is whether nothing is to be read for now.
+        """
         if (
             type(sink) is not HubTransport
             or sink._state & _MUTE
@@ -187,11 +198,11 @@ class HubTransport:
             return False
         number, sink_number = self._socket.fileno(), sink._socket.fileno()
         moved = 0
-        ended = False
+        ended = broken = False
         try:
             while moved < BUDGET:
                 try:
-                    got = pipe.fill(number)
+                    got = pipe.fill(number, most - moved)
                 except BlockingIOError:
                     break
                 except OSError:
@@ -204,20 +215,38 @@ class HubTransport:
                 if not pipe.empty(sink_number):
                     sink._pipe, pipe = pipe, None
                     break
+                if moved == most:
+                    break
         except OSError:
+            broken = True
             sink._unsendable()
         if pipe is not None:
             self._hub.pipes.give_back(pipe)
-        self.protocol.moved(moved)
         self._state = self._state | _BULK if moved > SMALL else self._state & ~_BULK
-        if ended:
-            self._peer_ended(events)
-        elif sink._pipe is not None:
+        full = sink._pipe is not None
+        if full:
             self._state |= _READY
             sink._stop_producer()
-        elif moved >= BUDGET:
+        self.protocol.moved(moved)
+        if ended:
+            self._peer_ended(events)
+        elif full:
+            pass  # who is paused now is resumed
+        elif broken or moved >= BUDGET:
             self._rearm()
+        elif moved == most:
+            return not self._may_read_on()
         return True
+
+    def _may_read_on(self) -> bool:
+        """Tell whether what may be there is wanted; note it where it is not."""
+        state = self._state
+        if not state & (_DEAF | _LOOKING):
+            return True
+        self._state = state | _READY
+        if state & _LOOKING:
+            self._rearm()
+        return False
 
     def _flush(self) -> None:
         """Send what waits, as far as the kernel takes it."""
@@ -393,11 +422,46 @@ class HubTransport:
         """Show the protocol what arrives (``seen``), all of it each time, and leave it unread."""
         self._state |= _LOOKING
 
-    def take(self, size: int) -> None:
-        """Read what was shown, so many bytes of it, and look no more."""
+    @property
+    def showing(self) -> bool:
+        """Whether what arrives is left unread."""
+        return bool(self._state & _LOOKING)
+
+    def take(self, size: int, *, rest: bool = True) -> None:
+        """Read what was shown, so many bytes of it, and look no more.
+
+        ``rest`` says that there is more of it, which is to come as data.
+        """
         self._state &= ~_LOOKING
-        while size > 0:
-            size -= len(self._socket.recv(size))
+        try:
+            while size > 0:
+                got = len(self._socket.recv(size))
+                size -= got or size
+        except OSError:
+            self._die(_RESET)
+        if rest:
+            self._find_rest()
+
+    def surrender(self, heir: Hubbed) -> tuple[Hub, Socket, int]:
+        """Leave the socket, and all that is unread in it, to another owner.
+
+        The answer is what that needs: the hub, the socket, and the size of buffers. Nothing may be
+        unsent. This transport is no more; what still comes by it is the heir's.
+        """
+        self._state |= _GONE
+        self.protocol = heir
+        self._hub.replace(self._socket.fileno(), heir)
+        return self._hub, self._socket, self._limit
+
+    def is_silent(self) -> bool:
+        """Tell whether nothing has arrived that was not read, not even an end."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:  # of which an event will tell
+            pass
+        return False
 
     def getHandle(self) -> Any:
         """Return the socket."""
@@ -423,38 +487,41 @@ class HubTransport:
 
     def fail(self, failure: Failure) -> None:
         """End for an error of ours (called by the hub)."""
-        self._close(failure)
+        if self._state & _GONE and self.protocol is not None:
+            self.protocol.fail(failure)  # see surrender
+        else:
+            self._close(failure)
 
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state = self._state & ~_QUEUED
-        if state & _GONE:
-            return
-        if state & _DEAD:
+        if state & (_DEAD | _GONE):
             if state & _ABORTED:
                 self._close(_CONNECTION_ABORTED)
             else:
                 self._close(_CONNECTION_LOST if state & _RESET else _CONNECTION_DONE)
-            return
-        if self._out is not None or self._pipe is not None:
-            return
-        if state & _ENDING:
-            self._state = state & ~_ENDING | _ENDED
-            try:
-                self._socket.shutdown(socket.SHUT_WR)
-            except OSError:  # the peer has gone already
-                if state & _DEAF:
-                    self._die(_RESET)
-                    return
-            half_closeable = (
-                self.protocol
-                if isinstance(self.protocol, StreamProtocol)
-                else IHalfCloseableProtocol(self.protocol, None)
-            )
-            if half_closeable is not None:
-                half_closeable.writeConnectionLost()
-        if self._state & (_LOSING | _GONE) == _LOSING:
-            self._close(_CONNECTION_LOST if self._state & _BROKEN else _CONNECTION_DONE)
+        elif self._out is None and self._pipe is None:
+            if state & _ENDING:
+                self._end()
+                state = self._state
+            if state & (_LOSING | _DEAD) == _LOSING:
+                self._close(_CONNECTION_LOST if state & _BROKEN else _CONNECTION_DONE)
+
+    def _end(self) -> None:
+        """End our direction: everything is out."""
+        state = self._state
+        self._state = state & ~_ENDING | _ENDED
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the peer has gone already
+            if state & _DEAF:
+                self._die(_RESET)
+                return
+        protocol = self.protocol
+        if not isinstance(protocol, StreamProtocol):
+            protocol = IHalfCloseableProtocol(protocol, None)
+        if protocol is not None:
+            protocol.writeConnectionLost()
 
     def _stop_producer(self) -> None:
         if self._producer is not None and not self._state & _STOPPED:
@@ -478,14 +545,16 @@ class HubTransport:
             self._settle_later()
 
     def _close(self, why: Failure) -> None:
-        if self._state & _GONE:
+        state = self._state
+        if state & _GONE:
             return
-        self._state |= _GONE
-        self._drop_unsent()
+        self._state = state | _GONE
+        if self._out is not None or self._pipe is not None:
+            self._drop_unsent()
         if why is _CONNECTION_ABORTED:
             with contextlib.suppress(OSError):  # then there is nobody to be told
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        elif not self._state & (_ENDED | _EOF | _RESET):
+        elif not state & (_ENDED | _EOF | _RESET):
             # Where something is unread, to close is to break off: the peer is to read an end first.
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)

@@ -11,6 +11,7 @@ import re
 import socket
 from bisect import bisect_right
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Protocol
 
 _V4_BITS, _V6_BITS = 32, 128
@@ -29,6 +30,7 @@ class NetworkError(ValueError):
     """The text is no network; ``str()`` says what would be right."""
 
 
+@lru_cache(4096)
 def number_of(address: str) -> int:
     """Return the number of an IPv4 or IPv6 address, whose zone, if any, is left out.
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -18,6 +18,7 @@ from whatsproxy.lingering import LINGER, BreakOff, LingeringClose
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.transport import (
+    ALL,
     StreamProtocol,
     broke_off,
     hand_over,
@@ -52,6 +53,10 @@ class _End(StreamProtocol):
         self.ended_ours = False
         self.gone = False
 
+    def makeConnection(self, transport: Any) -> None:
+        """Take the transport; nothing begins here."""
+        self.transport = transport
+
     def readConnectionLost(self) -> None:
         """The peer has sent all it will; tell the other side."""
         if broke_off(self.transport):
@@ -69,9 +74,9 @@ class _End(StreamProtocol):
         self.gone = True
         self.relay.lost(self, reason)
 
-    def sink(self) -> Any:
+    def sink(self) -> tuple[Any, int] | None:
         """Nothing is to be seen of what passes: it may go to the other end in the kernel."""
-        return None if self.other.gone else self.other.transport
+        return None if self.other.gone else (self.other.transport, ALL)
 
     def pauseProducing(self) -> None:
         """The other end's buffer is full."""
@@ -133,7 +138,6 @@ class Relay:
         "_closing",
         "_patience",
         "_reason",
-        "_timer",
         "_upstream",
         "_watch",
         "idle",
@@ -161,7 +165,6 @@ class Relay:
         self._patience = patience
         self._reason: Reason | None = None
         self._closing = False
-        self._timer: IDelayedCall | None = None
         self._client = _ClientEnd(self, session)
         self._upstream = _UpstreamEnd(self, session)
         self._client.other = self._upstream
@@ -187,13 +190,14 @@ class Relay:
         hand_over(upstream, self._upstream)
         hand_over(client, self._client)
         self.session.holder = self
-        self._upstream.transport.registerProducer(self._client, True)
-        self._client.transport.registerProducer(self._upstream, True)
+        from_client, to_upstream = client.transport, upstream.transport
+        to_upstream.registerProducer(self._client, True)
+        from_client.registerProducer(self._upstream, True)
         self._watch.add(self)
         if not client_ended:
-            self._client.transport.resumeProducing()  # before the early bytes, which may pause it
+            from_client.resumeProducing()  # before the early bytes, which may pause it
         if early:
-            self._upstream.transport.write(early)
+            to_upstream.write(early)
         if client_ended:
             self._client.readConnectionLost()
 
@@ -202,19 +206,29 @@ class Relay:
         if self._closing:
             return
         other = end.other
-        self._ends(end.ended)
+        if self._reason is None:
+            self._reason = end.ended
         # With the producer registered, Twisted would never get round to ending the direction.
         other.transport.unregisterProducer()
+        self._hasten()
         if other.eof:
-            self._close(self._patience)
+            # Both have said all: each closes when what it was sent is out.
+            self._closing = True
+            end.transport.loseConnection()
+            other.transport.loseConnection()
         else:
-            self.idle = min(self.idle, self._patience)
-            self.moved = -1  # the watch counts from now on
             other.transport.loseWriteConnection()
+
+    def _hasten(self) -> None:
+        """Let the watch wait no longer than for a peer that may be gone, from now on."""
+        if self.idle > self._patience:
+            self.idle = self._patience
+        self.moved = -1
 
     def lost(self, end: _End, failure: Failure) -> None:
         """One side is gone: let the other one go, with what it has not been sent yet."""
-        self._ends(_reason_of_loss(end, failure))
+        if self._reason is None or not isinstance(failure.value, ConnectionDone):
+            self._ends(_reason_of_loss(end, failure))
         if end.other.gone:
             self._finish()
         elif not self._closing:
@@ -231,18 +245,22 @@ class Relay:
 
     def expire(self) -> None:
         """End for want of traffic (called by the watch)."""
-        if not self._closing:
-            self._ends(Reason.IDLE)
-            self._closing = True
-            for end in (self._client, self._upstream):
-                if not end.gone:
-                    self._let_go(end, whole=end.other.eof, patience=LINGER)
+        if self._closing:
+            self.abort(Reason.IDLE)  # somebody does not take the last of what it was sent
+            return
+        self._ends(Reason.IDLE)
+        self._closing = True
+        for end in (self._client, self._upstream):
+            if not end.gone:
+                self._let_go(end, whole=end.other.eof, patience=LINGER)
 
     def _let_go(self, end: _End, *, whole: bool, patience: float | None = None) -> None:
         """Leave an end to its farewell; what it was sent must not look ``whole`` if it is not.
 
-        ``patience`` is the time in seconds for what is still buffered.
+        ``patience`` is the time in seconds for what is still buffered. A farewell has limits of its
+        own: nobody watches any more.
         """
+        self._watch.discard(self)
         gone = partial(self._left, end)
         flush = self._patience if patience is None else patience
         end.transport.unregisterProducer()
@@ -284,16 +302,6 @@ class Relay:
     def drain(self) -> None:
         """Go on: nobody knows where a conversation ends (the Holder's duty)."""
 
-    def _close(self, patience: float) -> None:
-        """Close both ends, each when what it was sent is out, or after so many seconds."""
-        self._closing = True
-        if self.held():
-            self._timer = self._clock.callLater(patience, self.abort, Reason.IDLE)
-        for end in (self._client, self._upstream):
-            if not end.gone:
-                end.transport.unregisterProducer()
-                end.transport.loseConnection()
-
     def _stalled(self) -> None:
         self._ends(Reason.IDLE)
 
@@ -303,10 +311,10 @@ class Relay:
             self._reason = reason
 
     def _finish(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
         self._watch.discard(self)
         self.session.close(self._reason or Reason.INTERNAL)
+        for end in (self._client, self._upstream):
+            del end.other, end.relay  # so that all is gone at once, circles and all
 
 
 def _reason_of_loss(end: _End, failure: Failure) -> Reason:

@@ -27,6 +27,8 @@ HTTP_METHODS = frozenset(
     {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT"}
 )
 OTHER = "other"
+_METHOD_LABELS = {method: method.decode("ascii") for method in HTTP_METHODS}
+_STATUS_LABELS = {number: f"{number}xx" for number in range(1, 6)}
 
 
 class AnsweredBy(enum.Enum):
@@ -34,6 +36,10 @@ class AnsweredBy(enum.Enum):
 
     UPSTREAM = "upstream"
     PROXY = "proxy"
+
+    def __init__(self, label: str) -> None:
+        #: The value, at the cost of an attribute.
+        self.label = label
 
 
 class Holder(Protocol):
@@ -196,9 +202,9 @@ class Ledger:
 
     def answered(self, method: bytes, status: int, by: "AnsweredBy") -> None:
         """Count an HTTP request by its answer; what a stranger makes up is ``other``."""
-        known = method.decode("ascii") if method in HTTP_METHODS else OTHER
-        status_class = f"{status // 100}xx" if status < 600 else OTHER
-        self.http_requests[known, status_class, by.value] += 1
+        known = _METHOD_LABELS.get(method, OTHER)
+        status_class = _STATUS_LABELS.get(status // 100, OTHER)
+        self.http_requests[known, status_class, by.label] += 1
 
     def when_idle(self, call: Callable[[], None] | None) -> None:
         """Call once, as soon as no session is live; None takes the call back."""

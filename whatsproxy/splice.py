@@ -8,6 +8,9 @@ import os
 #: written, so more is often less: the pages are recycled while they are still in the cache.
 PIPE_SIZE = 256 * 1024
 
+#: Pipes that are kept while nobody has them: all but stalled streams give theirs back at once.
+SPARE = 4
+
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "splice") else 0
 
 
@@ -25,9 +28,12 @@ class Pipe:
         except OSError:  # fs.pipe-user-pages-soft, or a smaller fs.pipe-max-size
             self.size = fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ)
 
-    def fill(self, source: int) -> int:
-        """Take from a socket what there is and fits; 0 is the end of it. Raises OSError."""
-        size = os.splice(source, self._in, self.size, flags=_FLAGS)
+    def fill(self, source: int, most: int) -> int:
+        """Take from a socket what there is and fits; 0 is the end of it. Raises OSError.
+
+        Not a byte beyond ``most`` is taken.
+        """
+        size = os.splice(source, self._in, self.size if self.size < most else most, flags=_FLAGS)
         self.held += size
         return size
 
@@ -72,9 +78,9 @@ class PipePool:
         return None
 
     def give_back(self, pipe: Pipe) -> None:
-        """Take a pipe back; one with something in it is closed."""
+        """Take a pipe back; one with something in it, or one too many, is closed."""
         self.lent -= 1
-        if pipe.held:
+        if pipe.held or len(self._idle) >= SPARE:
             pipe.close()
         else:
             self._idle.append(pipe)

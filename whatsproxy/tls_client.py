@@ -27,8 +27,8 @@ from zope.interface import implementer
 from whatsproxy.certificates import CertificateError
 from whatsproxy.destination import Destination
 from whatsproxy.settings import TlsSettings
-from whatsproxy.tls_transport import TlsTransport, note_handshake, openssl_says
-from whatsproxy.transport import SingleProtocolFactory, StreamProtocol, hand_over
+from whatsproxy.tls_transport import TlsTransport, note_handshake, openssl_says, write_whole
+from whatsproxy.transport import SingleProtocolFactory, StreamProtocol, hand_over, is_bare
 
 
 class TlsFailedError(Exception):
@@ -79,7 +79,7 @@ class TlsClient:
         self._pins: Mapping[str, tuple[bytes, ...]] = dict(settings.upstream_pins)
         self._verifying: SSL.Context | None = None
         self._pinned: SSL.Context | None = None
-        self.factory = TLSMemoryBIOFactory(self, True, Factory(), clock)
+        self._factory = TLSMemoryBIOFactory(self, True, Factory(), clock)
 
     def load(self) -> None:
         """Read whom to trust. Raises CertificateError."""
@@ -107,13 +107,31 @@ class TlsClient:
         """Return an endpoint that has connected when the other end has proved its identity."""
         return _TlsEndpoint(self, self._clock, endpoint, destination, seconds)
 
+    def over(self, holder: StreamProtocol, destination: Destination, protocol: Any) -> None:
+        """Put TLS, with a protocol inside, on the transport that somebody holds."""
+        transport: Any = holder.transport
+        if is_bare(transport):
+            from whatsproxy.hub_tls import HubTls  # it needs epoll to be imported
+
+            connection = self._connection(destination, transport.getHandle())
+            on_socket = HubTls(transport, protocol)
+            on_socket.owes_goodbye = _ClientTransport.owes_goodbye
+            on_socket.start(connection, accept=False)
+            return
+        in_memory = _ClientTransport(self._factory, protocol)
+        in_memory.destination = destination
+        hand_over(holder, in_memory)
+
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Return OpenSSL's side of a connection (called by Twisted)."""
-        destination: Destination = tlsProtocol.destination
+        connection = self._connection(tlsProtocol.destination, None)
+        connection.set_app_data(tlsProtocol)
+        return connection
+
+    def _connection(self, destination: Destination, socket: Any) -> SSL.Connection:
         context = self._pinned if destination.host in self._pins else self._verifying
         assert context is not None, "load comes first"
-        connection = SSL.Connection(context, None)
-        connection.set_app_data(tlsProtocol)
+        connection = SSL.Connection(context, socket)
         if not destination.is_address:
             connection.set_tlsext_host_name(destination.host.encode("ascii"))
         return connection
@@ -221,10 +239,8 @@ class _Attempt(StreamProtocol):
         # The leg has had a limit of its own, and a reason of its own.
         left = self._deadline - self._clock.seconds()
         self._timer = self._clock.callLater(max(left, 0), self._late)
-        transport = _ClientTransport(self._client.factory, self)
-        transport.destination = self._destination
         try:
-            hand_over(below, transport)
+            self._client.over(below, self._destination, self)
         except Exception:
             below.transport.abortConnection()  # nobody else knows it yet
             raise
@@ -259,6 +275,7 @@ def _new_context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    write_whole(context)
     context.set_info_callback(note_handshake)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     return context

@@ -24,7 +24,8 @@ from whatsproxy.certificates import (
 )
 from whatsproxy.files import Stamp, stamp
 from whatsproxy.settings import TlsSettings
-from whatsproxy.tls_transport import TlsTransport, note_handshake
+from whatsproxy.tls_transport import TlsTransport, note_handshake, write_whole
+from whatsproxy.transport import SocketReader, StreamProtocol, hand_over
 
 #: Offered for TLS 1.2: forward secrecy and AEAD only. TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -48,6 +49,8 @@ class TlsServer:
         self._settings = settings
         self._names = tuple(names)
         self._context: SSL.Context | None = None  # made by load, which may fail
+        #: For connections whose handshake is done: OpenSSL's steps are counted from then on.
+        self._watching: SSL.Context | None = None
         self._identities: list[tuple[Identity, SSL.Context]] = []
         self._loaded: list[Stamp] = []
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
@@ -70,6 +73,8 @@ class TlsServer:
     def load(self) -> None:
         """Read, or make, all certificates anew. Raises CertificateError, and keeps the old ones."""
         if self._context is None:
+            self._watching = self._new_context()
+            self._watching.set_info_callback(note_handshake)
             self._context = self._new_context()
         self._loaded = self._stamps()  # of now: a file that changes meanwhile is read again
         now = datetime.now(UTC)
@@ -113,18 +118,49 @@ class TlsServer:
             for path in (files.cert_file, files.key_file)
         ]
 
-    def transport_for(self, server_name: str | None, protocol: Any) -> IProtocol:
-        """Return TLS with this protocol inside, to be given a client's transport."""
-        transport = _ServerTransport(self._factory, protocol)
-        transport.server_name = server_name
-        return transport
+    @property
+    def ends_here(self) -> bool:
+        """Whether there may be any TLS for which we have a certificate."""
+        return bool(self._settings.certificate) or self._settings.auto_generate
+
+    def transport_for(
+        self, server_name: str | None, protocol: Any, *, ticket: bool = True
+    ) -> IProtocol:
+        """Return TLS with this protocol inside, to be given a client's transport.
+
+        ``ticket`` says whether the client may have one of an earlier connection.
+        """
+        return _Beginning(self, server_name, protocol, ticket)
+
+    def over(self, transport: Any, server_name: str | None, protocol: Any, ticket: bool) -> None:
+        """Put TLS with this protocol inside on a transport."""
+        if getattr(transport, "showing", False):
+            from whatsproxy.hub_tls import HubTls  # it needs epoll to be imported
+
+            connection = self._connection(server_name, transport.getHandle())
+            on_socket = HubTls(transport, protocol)
+            on_socket.resumed = ticket
+            if ticket:  # to be told of each step of the handshake costs as much as the rest of ours
+                connection.set_info_callback(note_handshake)
+            on_socket.start(connection, accept=True, later=self._watching)
+            return
+        below = StreamProtocol()
+        below.transport = transport
+        memory = _ServerTransport(self._factory, protocol)
+        memory.server_name = server_name
+        hand_over(below, memory)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Return OpenSSL's side of a connection (called by Twisted)."""
-        assert self._context is not None, "load comes first"
-        connection = SSL.Connection(self._context, None)
-        connection.set_context(self._pick(tlsProtocol.server_name))
+        connection = self._connection(tlsProtocol.server_name, None)
         connection.set_app_data(tlsProtocol)
+        connection.set_info_callback(note_handshake)
+        return connection
+
+    def _connection(self, server_name: str | None, socket: Any) -> SSL.Connection:
+        assert self._context is not None, "load comes first"
+        connection = SSL.Connection(self._context, socket)
+        connection.set_context(self._pick(server_name))
         return connection
 
     def _pick(self, name: str | None) -> SSL.Context:
@@ -167,14 +203,32 @@ class TlsServer:
         # Resumption by tickets alone: nothing is to be remembered for anyone.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        write_whole(context)
         context.set_session_id(b"\x01")
         context.set_alpn_select_callback(_choose_protocol)
-        context.set_info_callback(note_handshake)
         return context
 
 
 class _ServerTransport(TlsTransport):
     server_name: str | None = None
+
+
+class _Beginning(SocketReader):
+    """What a transport is given in order to be TLS."""
+
+    __slots__ = ("_protocol", "_server", "_server_name", "_ticket")
+
+    def __init__(
+        self, server: TlsServer, server_name: str | None, protocol: Any, ticket: bool
+    ) -> None:
+        self._server = server
+        self._server_name = server_name
+        self._protocol = protocol
+        self._ticket = ticket
+
+    def makeConnection(self, transport: Any) -> None:
+        """Let it be so."""
+        self._server.over(transport, self._server_name, self._protocol, self._ticket)
 
 
 def _choose_protocol(_: SSL.Connection, offered: list[bytes]) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
+from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -14,12 +14,20 @@ PIECE = 16 * 1024
 #: More steps of a handshake than this, once it is done, are an attack: an honest peer changes its
 #: keys once in hundreds of gigabytes.
 STEPS = 100
+#: SSL_MODE_ENABLE_PARTIAL_WRITE of openssl/ssl.h, which pyOpenSSL sets and does not name.
+_PARTIAL_WRITE = 1
 CONNECTION_DONE = Failure(ConnectionDone())
 CONNECTION_ABORTED = Failure(ConnectionAborted())
 
 
+class Encrypted:
+    """A transport that is TLS."""
+
+    __slots__ = ()
+
+
 @implementer(IHalfCloseableProtocol)
-class TlsTransport(BufferingTLSTransport):
+class TlsTransport(BufferingTLSTransport, Encrypted):
     """Ends its direction by close_notify and FIN; knows a truncated stream from an ended one.
 
     Twisted's own would send the FIN without close_notify, which looks like an attack to the peer,
@@ -60,6 +68,10 @@ class TlsTransport(BufferingTLSTransport):
             below.loseConnection()
         else:
             super().loseConnection()
+
+    def stepped(self) -> None:
+        """Count a step (called from inside OpenSSL)."""
+        self.steps += 1
 
     @property
     def settled(self) -> bool:
@@ -125,9 +137,17 @@ def note_handshake(connection: SSL.Connection, where: int, _: int) -> None:
     if transport is None:
         return
     if where & (SSL.SSL_CB_LOOP | SSL.SSL_CB_WRITE_ALERT) and transport.settled:
-        transport.steps += 1
+        transport.stepped()
     elif where & SSL.SSL_CB_LOOP and connection.get_state_string().endswith(b"write certificate"):
         transport.resumed = False
+
+
+def write_whole(context: SSL.Context) -> None:
+    """Let a context's connections take all that they are given, where the socket does.
+
+    pyOpenSSL would have them return after each record.
+    """
+    context.clear_mode(_PARTIAL_WRITE)
 
 
 def openssl_says(failure: Failure) -> str:
@@ -140,4 +160,4 @@ def openssl_says(failure: Failure) -> str:
 
 def is_encrypted(transport: Any) -> bool:
     """Whether a transport is TLS, where breaking off differs from ending for the peer."""
-    return isinstance(transport, TLSMemoryBIOProtocol)
+    return isinstance(transport, Encrypted)

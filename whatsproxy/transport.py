@@ -41,6 +41,8 @@ _KEEPALIVE_COUNT = 4
 _TCP_CLOSE = 7
 #: Bytes that Twisted reads at a time, and that may wait before a producer is paused.
 AMPLE: int = FileDescriptor.bufferSize
+#: As many bytes as there may ever be.
+ALL = sys.maxsize
 
 
 class StreamTransport(Protocol):
@@ -107,12 +109,21 @@ class StreamProtocol:
     def seen(self, data: bytes) -> None:
         """Look at all that is there to be read (where the transport was asked to ``look``)."""
 
-    def sink(self) -> Any:
-        """Return the transport that is to get what arrives, unseen; None: it is to come here."""
+    def sink(self) -> tuple[Any, int] | None:
+        """Return which transport is to get what arrives, unseen, and how many bytes of it at most.
+
+        None: it is to come here.
+        """
         return None
 
     def moved(self, size: int) -> None:
-        """Hear of so many bytes that the sink has got."""
+        """Hear of so many bytes that the sink has got; its producer is paused before, if it is."""
+
+
+class SocketReader(StreamProtocol):
+    """Who reads the socket itself: what a transport on the hub has shown is to be left there."""
+
+    __slots__ = ()
 
 
 @implementer(IProtocolFactory)
@@ -154,6 +165,20 @@ def hand_over(old: StreamProtocol, new: IProtocol, pending: bytes = b"") -> None
         deliver(transport, pending)
 
 
+def show_only(transport: Any) -> bool:
+    """Let a transport show what arrives (``seen``) and leave it unread, where it can."""
+    look = getattr(transport, "look", None)
+    if look is None:
+        return False
+    look()
+    return True
+
+
+def is_bare(transport: Any) -> bool:
+    """Whether a transport can be left for another one on the same socket (see ``surrender``)."""
+    return getattr(transport, "surrender", None) is not None and not transport.unsent
+
+
 def deliver(transport: Any, data: bytes) -> None:
     """Give bytes to whichever protocol receives a transport's data now."""
     wrapped = isinstance(transport, ProtocolWrapper)
@@ -189,6 +214,14 @@ def broke_off(transport: Any) -> bool:
     return error != 0
 
 
+def is_silent(transport: Any) -> bool:
+    """Tell whether it is certain that nothing has arrived which was not read, not even an end."""
+    if isinstance(transport, ProtocolWrapper):
+        return False  # it may have read more than it has told
+    silent = getattr(transport, "is_silent", None)
+    return silent is not None and bool(silent())
+
+
 def in_flight(transport: Any) -> int:
     """Return how many bytes the peer has not acknowledged yet; as far as the system tells, 0."""
     waiting = unsent(transport)
@@ -216,8 +249,10 @@ def set_buffer(transport: Any, size: int) -> None:
 
 def send_at_once(transport: Any) -> None:
     """Let a transport's small messages not wait for more. TCP, or above it."""
+    if getattr(transport, "sends_at_once", False):  # on the hub all do
+        return
     tcp = _tcp_below(transport)
-    if isinstance(tcp, Connection):  # on the hub all do
+    if isinstance(tcp, Connection):
         # A socket whose peer has just gone may refuse: whoever reads from it will hear of that.
         with contextlib.suppress(OSError):
             tcp.setTcpNoDelay(True)

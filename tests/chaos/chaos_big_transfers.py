@@ -1,6 +1,8 @@
 """Large transfers arrive whole, or break off; and nothing of them is left.
 
-make chaos CHAOS=tests.chaos.chaos_big_transfers BIG_BYTES=10000000000
+Ten gigabytes, or as many bytes as are asked for, and by chance with a seed:
+
+    make chaos CHAOS=tests.chaos.chaos_big_transfers BIG_BYTES=1000000000 BIG_SEED=7
 """
 
 import json
@@ -12,7 +14,7 @@ from tests.chaos.case import ChaosTestCase
 from tests.integration.programs import LOOPBACK
 
 #: What is to arrive, on both sides together.
-BYTES = int(os.environ.get("BIG_BYTES", "1_000_000_000"))
+BYTES = int(os.environ.get("BIG_BYTES", "10_000_000_000"))
 SEED = int(os.environ.get("BIG_SEED", "6"))
 #: Seconds for a gigabyte, at the very least.
 PATIENCE = 120

@@ -90,6 +90,8 @@ def environment(**extra: str) -> dict[str, str]:
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WHATSPROXY_")}
     own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "CACHE_DIRECTORY": "cache"}
+    if os.environ.get("TEST_FAST") == "0":
+        own["WHATSPROXY_SERVER_FAST"] = "false"
     return {**kept, **own, **extra}
 
 

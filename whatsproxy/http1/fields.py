@@ -1,33 +1,37 @@
 """What of a message's head goes on: end-to-end fields, in their order and as they were spelled."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import h11
 
 from whatsproxy.http1.heads import CONNECTION, FRAMING, HOST, LENGTH, Body, Framing
 from whatsproxy.http1.target import Target
-
-Fields = list[tuple[bytes, bytes]]
+from whatsproxy.http1.writer import Fields
 
 #: Fields of one connection (RFC 9110 7.6.1); those that begin with Proxy- are, too.
 HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade", b"http2-settings"}
 )
+_NOTHING: frozenset[bytes] = frozenset()
+_HOST = frozenset({HOST})
+_HOST_AND_EXPECT = frozenset({HOST, b"expect"})
+_LENGTH = frozenset({LENGTH})
 #: What the configuration cannot touch: what frames and routes a message, and belongs to a hop.
 RESERVED = HOP_BY_HOP | FRAMING | {b"trailer", b"expect", b"max-forwards"}
 
 
-class Changes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Changes:
     """What the operator wants changed in one direction; ``removed`` are names in lower case."""
 
     removed: frozenset[bytes] = frozenset()
     added: tuple[tuple[bytes, bytes], ...] = ()
+    #: Names that go no further as they came: those of one hop, too.
+    taken_out: frozenset[bytes] = field(init=False)
 
-    @property
-    def taken_out(self) -> frozenset[bytes]:
-        """Names that go no further as they came."""
-        return self.removed | {name.lower() for name, _ in self.added}
+    def __post_init__(self) -> None:
+        ours = {name.lower() for name, _ in self.added}
+        object.__setattr__(self, "taken_out", HOP_BY_HOP | self.removed | ours)
 
 
 NO_CHANGES = Changes()
@@ -61,25 +65,30 @@ def values_of(items: Items, wanted: bytes) -> list[bytes]:
 
 def tokens(items: Items, wanted: bytes) -> list[bytes]:
     """Return the members, in lower case, of a field that is a list of tokens."""
-    listed = b",".join(values_of(items, wanted))
+    values = values_of(items, wanted)
+    if not values:
+        return []
+    listed = b",".join(values)
     return [token for part in listed.split(b",") if (token := part.strip(b" \t").lower())]
 
 
-def request_to_send(
-    request: h11.Request, target: Target, framing: Framing, rules: Rules
-) -> h11.Request:
-    """Return the request that goes to the origin."""
-    items = items_of(request)
-    dropped = {HOST} if request.http_version == b"1.1" else {HOST, b"expect"}
-    fields = [(b"Host", target.authority), *_end_to_end(items, dropped, rules.for_requests)]
-    if request.http_version == b"1.1" and framing == 0:
+def request_fields(
+    request: h11.Request, items: Items, target: Target, framing: Framing, rules: Rules
+) -> Fields:
+    """Return the fields that go to the origin; ``items`` are the request's."""
+    knows_1_1 = request.http_version == b"1.1"
+    fields = [
+        (b"Host", target.authority),
+        *_end_to_end(items, _HOST if knows_1_1 else _HOST_AND_EXPECT, rules.for_requests),
+    ]
+    if knows_1_1 and framing == 0:
         fields += _wanted_upgrade(items)
     if framing is Body.CHUNKED:
         fields.append((b"Transfer-Encoding", b"chunked"))
     fields += _via(request.http_version, rules)
     if request.method == b"OPTIONS":
         fields = [(n, _one_hop_less(v) if n.lower() == b"max-forwards" else v) for n, v in fields]
-    return h11.Request(method=request.method, target=target.path, headers=fields)
+    return fields
 
 
 def is_last_hop(request: h11.Request) -> bool:
@@ -91,13 +100,19 @@ def is_last_hop(request: h11.Request) -> bool:
 
 
 def response_fields(
-    response: h11.Response | h11.InformationalResponse, rules: Rules, *, close: bool = False
+    response: h11.Response | h11.InformationalResponse,
+    items: Items,
+    rules: Rules,
+    *,
+    close: bool = False,
 ) -> Fields:
-    """Return the fields that go to the client; h11 adds what frames the body."""
-    items = items_of(response)
+    """Return the fields that go to the client; the writer adds what frames the body.
+
+    ``items`` are the response's.
+    """
     # Those have no body, and must not tell the length of one (RFC 9110 8.6).
-    dropped = {LENGTH} if response.status_code < 200 or response.status_code == 204 else set()
-    fields = _end_to_end(items, dropped, rules.for_responses)
+    bodiless = response.status_code < 200 or response.status_code == 204
+    fields = _end_to_end(items, _LENGTH if bodiless else _NOTHING, rules.for_responses)
     if response.status_code in (101, 426):  # RFC 9110 15.2.2, 15.5.22
         fields.append((b"Connection", b"Upgrade"))
         fields += [(b"Upgrade", value) for value in values_of(items, b"upgrade")]
@@ -106,9 +121,9 @@ def response_fields(
     return fields + _via(response.http_version, rules)
 
 
-def nominated(message: Message) -> frozenset[bytes]:
+def nominated(items: Items) -> frozenset[bytes]:
     """Return the names of fields that Connection says are for one hop, trailers included."""
-    return frozenset(tokens(items_of(message), CONNECTION))
+    return frozenset(tokens(items, CONNECTION))
 
 
 def trailers_of(end: h11.EndOfMessage, hop: frozenset[bytes], changes: Changes) -> Fields:
@@ -116,7 +131,7 @@ def trailers_of(end: h11.EndOfMessage, hop: frozenset[bytes], changes: Changes) 
 
     ``hop`` are the names that the head has nominated.
     """
-    out = HOP_BY_HOP | hop | changes.taken_out
+    out = hop | changes.taken_out
     return [field for field in end.headers.raw_items() if field[0].lower() not in out]
 
 
@@ -127,15 +142,19 @@ def _wanted_upgrade(items: Items) -> Fields:
     on: behind it requests would go to names that nobody has checked.
     """
     protocols = tokens(items, b"upgrade")
+    if not protocols:
+        return []
     cleartext = any(protocol.strip(b'"').startswith(b"h2c") for protocol in protocols)
-    if not protocols or cleartext or b"upgrade" not in tokens(items, CONNECTION):
+    if cleartext or b"upgrade" not in tokens(items, CONNECTION):
         return []
     wanted = b", ".join(value for value in values_of(items, b"upgrade") if value)
     return [(b"Connection", b"Upgrade"), (b"Upgrade", wanted)]
 
 
-def _end_to_end(items: Items, dropped: set[bytes], changes: Changes) -> Fields:
-    out = HOP_BY_HOP | set(tokens(items, CONNECTION)) | dropped | changes.taken_out
+def _end_to_end(items: Items, dropped: frozenset[bytes], changes: Changes) -> Fields:
+    out = changes.taken_out | dropped
+    if hop := tokens(items, CONNECTION):
+        out = out.union(hop)
     fields = [
         # Leading zeros are legal, and octal to some.
         (raw_name, b"%d" % int(value) if name == LENGTH else value)

@@ -63,6 +63,19 @@ class Guard:
         self._total = 0
         self._state: Callable[[bytearray], bytes] = self._take_head
 
+    @property
+    def left(self) -> int:
+        """How much is to come of a body whose length the head has told."""
+        return 0 if type(self.framing) is Body else self._remaining
+
+    def skip(self, size: int) -> None:
+        """Note that so many bytes of a body have passed elsewhere; no more than are ``left``."""
+        if not 0 <= size <= self.left:
+            raise ValueError("more has passed than there was of the body")
+        self._remaining -= size
+        if not self._remaining:
+            self._end()
+
     def take(self, data: bytearray) -> bytes:
         """Take checked bytes of the current message off ``data``; none: more are needed, or none.
 

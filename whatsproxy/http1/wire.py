@@ -1,30 +1,72 @@
 """One end of an HTTP/1.1 connection, without the connection: the guard, and h11 behind it.
 
-Two parsers read every message, and must agree on where it ends.
+Two parsers read every head and all chunked framing, and must agree on where a message ends. In a
+body whose length its head has told there is nothing to be read: it is counted here, and does not
+have to come here at all.
 """
 
+from functools import cache
 from typing import Any
 
 import h11
 
 from whatsproxy.http1.errors import BadMessageError, BodyTooLargeError, MessageError
 from whatsproxy.http1.guard import Guard
-from whatsproxy.http1.heads import Body, Framing, Limits
+from whatsproxy.http1.heads import CONNECTION, LENGTH, Body, Framing, Limits
+from whatsproxy.http1.writer import Fields, Writer
+
+_END = h11.EndOfMessage()
+#: Methods whose answers are framed otherwise than all others'.
+_DECISIVE = (b"HEAD", b"CONNECT")
 
 
 class Wire:
-    """Bytes to events, and back. ``role`` is ours: h11.SERVER towards a client."""
+    """Bytes to events, and back. ``role`` is ours: h11.SERVER towards a client.
 
-    __slots__ = ("_buffer", "_complete", "_ended", "_error", "_guard", "_h11")
+    h11 reads, a new one each message. What goes out is the writer's.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_buffer",
+        "_complete",
+        "_counted",
+        "_ended",
+        "_error",
+        "_fed",
+        "_guard",
+        "_h11",
+        "_lasting",
+        "_limits",
+        "_method",
+        "_role",
+        "_writer",
+        "speaks_1_1",
+    )
 
     def __init__(self, role: Any, limits: Limits) -> None:
-        # The guard has limited whatever h11 gets to see.
-        self._h11 = h11.Connection(role, max_incomplete_event_size=limits.head)
+        self._role = role
+        self._limits = limits
         self._guard = Guard(limits, responses=role is h11.CLIENT)
+        self._writer = Writer()
         self._buffer = bytearray()
         self._error: MessageError | None = None
-        self._complete = False
         self._ended = False
+        #: Whether the peer does, by its last message.
+        self.speaks_1_1 = False
+        self._begin()
+
+    def _begin(self) -> None:
+        # The guard has limited whatever h11 gets to see.
+        self._h11 = h11.Connection(self._role, max_incomplete_event_size=self._limits.head)
+        self._method = b""
+        self._complete = False
+        self._lasting = True
+        #: Whether h11 has got something of the message.
+        self._fed = False
+        #: Whether its body has a length, and so is none of h11's; and whether any of it has come.
+        self._counted = False
+        self._begun = False
 
     def receive(self, data: bytes) -> None:
         """Take what arrived."""
@@ -45,11 +87,6 @@ class Wire:
         return self._guard.framing
 
     @property
-    def speaks_1_1(self) -> bool:
-        """Whether the peer does, by its last message."""
-        return self._h11.their_http_version == b"1.1"
-
-    @property
     def complete(self) -> bool:
         """Whether the peer's message has been read to its end."""
         return self._complete
@@ -64,12 +101,28 @@ class Wire:
     @property
     def waits_for_100(self) -> bool:
         """Whether the client waits for 100 Continue before it sends its body."""
-        return self._h11.they_are_waiting_for_100_continue
+        return (
+            self._h11.they_are_waiting_for_100_continue
+            and not self._begun
+            and not self._writer.responded
+        )
 
     @property
     def reusable(self) -> bool:
         """Whether both sides are through with their message, and another may follow."""
-        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+        writer = self._writer
+        return self._complete and writer.done and self._lasting and writer.lasting
+
+    @property
+    def unseen(self) -> int:
+        """Bytes, the next to arrive, that need not come here (see ``passed``); perhaps none."""
+        return 0 if self._buffer or not self._counted or self._error else self._guard.left
+
+    def passed(self, size: int) -> bool:
+        """Note that so many ``unseen`` bytes have gone on; say whether there are events again."""
+        self._guard.skip(size)
+        self._begun = True
+        return self._guard.ended
 
     def next_event(self) -> Any:
         """Return h11's next event, or None when nothing more can be told now. Raises MessageError.
@@ -79,14 +132,14 @@ class Wire:
         if self._error is not None:
             raise self._error
         try:
-            return self._next_event()
+            return self._next_of_body() if self._counted else self._next_event()
         except MessageError as e:
             self._error = e
             raise
 
     def _next_event(self) -> Any:
         while not self._complete:
-            event = self._read()
+            event = self._read() if self._fed else h11.NEED_DATA
             if event is h11.NEED_DATA:
                 if self._guard.ended:
                     raise BadMessageError("the end of the message is in doubt")
@@ -95,9 +148,48 @@ class Wire:
             elif event is h11.PAUSED:
                 return None
             else:
-                if type(event) is h11.EndOfMessage:
+                kind = type(event)
+                if kind is h11.EndOfMessage:
                     self._insist_on_the_end()
+                elif kind is h11.Request or kind is h11.Response:
+                    self._take_head(event)
                 return event
+        return None
+
+    def _take_head(self, event: Any) -> None:
+        """Note what a head says of its connection and its body, on which h11 must agree."""
+        self.speaks_1_1 = event.http_version == b"1.1"
+        self._lasting = self.speaks_1_1
+        lengths = []
+        for spelled, value in event.headers.raw_items():
+            name = spelled.lower()
+            if name == LENGTH:
+                lengths.append(int(value))
+            elif name == CONNECTION:
+                for option in value.lower().split(b","):
+                    if option.strip(b" \t") == b"close":
+                        self._lasting = False
+        if type(event) is h11.Request:
+            self._method = event.method
+        left = self._guard.left
+        if left:
+            if lengths != [left] or self._read() is not h11.NEED_DATA:
+                raise BadMessageError("the end of the message is in doubt")
+            self._counted = True
+
+    def _next_of_body(self) -> Any:
+        """Return a piece of a body whose length is known, or its end."""
+        piece = self._guard.take(self._buffer)
+        if piece:
+            self._begun = True
+            return h11.Data(data=piece)
+        if self._complete:
+            return None
+        if self._guard.ended:
+            self._complete = True
+            return _END
+        if self._ended:
+            raise BadMessageError("the message ended too early")
         return None
 
     def _insist_on_the_end(self) -> None:
@@ -115,26 +207,73 @@ class Wire:
 
     def _feed(self) -> bool:
         """Give h11 a piece, or the end; say whether there was anything."""
-        piece = self._guard.take(self._buffer)
+        piece = self._guard.take(self._buffer) if self._buffer else b""
         if not piece and self._ended:
             if self._buffer:
                 raise BadMessageError("the connection ended in the middle of a message")
         elif not piece:
             return False
         self._h11.receive_data(piece)
+        self._fed = True
         return True
 
+    # What goes out. All raise h11.LocalProtocolError for what has no place now.
+
     def send(self, event: Any) -> bytes:
-        """Return an event's bytes. Raises h11.LocalProtocolError for one that has no place now."""
-        if type(event) is h11.Request:
-            self._guard.to_head = event.method == b"HEAD"
-        return self._h11.send(event) or b""
+        """Return an event's bytes."""
+        kind = type(event)
+        if kind is h11.Data:
+            return self._writer.data(event.data)
+        if kind is h11.EndOfMessage:
+            return self._writer.end(event.headers.raw_items())
+        fields = event.headers.raw_items()
+        if kind is h11.Request:
+            return self.send_request(event.method, event.target, fields)
+        if kind is h11.Response:
+            return self.send_response(event.status_code, event.reason, fields)
+        return self.send_interim(event.status_code, event.reason, fields)
+
+    def send_request(self, method: bytes, target: bytes, fields: Fields) -> bytes:
+        """Return a request's head; what is read next is its answer."""
+        self._guard.to_head = method == b"HEAD"
+        data = self._writer.request(method, target, fields)
+        upgrade = b"upgrade" in [name.lower() for name, _ in fields]
+        known = method if method in _DECISIVE else b"GET"
+        self._h11.send(_what_h11_must_know(known, upgrade))
+        return data
+
+    def send_interim(self, status: int, reason: bytes, fields: Fields) -> bytes:
+        """Return a 1xx answer; 101 ends HTTP here."""
+        return self._writer.interim(status, reason, fields)
+
+    def send_response(self, status: int, reason: bytes, fields: Fields) -> bytes:
+        """Return an answer's head, with the fields that frame its body."""
+        return self._writer.response(
+            status,
+            reason,
+            fields,
+            method=self._method,
+            to_1_1=self.speaks_1_1,
+            lasting=self._lasting,
+        )
+
+    def send_data(self, data: bytes) -> bytes:
+        """Return a piece of a body."""
+        return self._writer.data(data)
+
+    def send_unseen(self, size: int) -> None:
+        """Note that so many bytes of a body, whose head has told its length, went out elsewhere."""
+        self._writer.unseen(size)
+
+    def send_end(self, trailers: Fields) -> bytes:
+        """Return the end of a message."""
+        return self._writer.end(trailers)
 
     def start_next_cycle(self) -> None:
         """Begin with the next request and its answer; ``reusable`` must hold."""
-        self._h11.start_next_cycle()
         self._guard.expect_message()
-        self._complete = False
+        self._writer.begin()
+        self._begin()
 
     @property
     def raw_head(self) -> bytes:
@@ -146,3 +285,10 @@ class Wire:
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
+
+
+@cache
+def _what_h11_must_know(method: bytes, upgrade: bool) -> h11.Request:
+    """Return a request on which h11 reads answers as on any other with this method."""
+    fields = [(b"Host", b"h"), *([(b"Upgrade", b"u")] if upgrade else [])]
+    return h11.Request(method=method, target=b"/", headers=fields)

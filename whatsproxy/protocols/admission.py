@@ -35,6 +35,12 @@ class Checking:
     def __init__(self, checking: "Deferred[bool]") -> None:
         self._checking = checking
 
+    def sink(self) -> None:
+        """There is nobody yet to get anything."""
+
+    def moved(self, size: int) -> None:
+        """Nobody gets anything."""
+
     def abandon(self) -> None:
         """Want to know nothing any more."""
         self._checking.cancel()

@@ -1,7 +1,7 @@
 """Answers to an HTTP client: how they are given, whoever makes them, and what comes after."""
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import h11
 from twisted.logger import Logger
@@ -44,17 +44,6 @@ class AnsweringLeg(ClientLeg):
         """Count the request by its answer."""
         self.proxy.ledger.answered(self.method, status, by)
 
-    def send(self, event: Any) -> None:
-        """Send an event of the answer."""
-        data = self.wire.send(event)
-        if data:
-            self.write(data)
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        self.session.sent += len(data)
-        self.transport.write(data)
-
     def give(
         self,
         make: MakeAnswer,
@@ -66,10 +55,10 @@ class AnsweringLeg(ClientLeg):
         """Give an answer of our own, and go on; ``reason`` is why it is given."""
         response, body = make(close=close or self.last or not self._request_is_read())
         self.count(response.status_code, AnsweredBy.PROXY)
-        self.send(response)
+        data = self.wire.send(response)
         if body and self.method != b"HEAD":
-            self.send(h11.Data(data=body))
-        self.send(h11.EndOfMessage())
+            data += self.wire.send_data(body)
+        self.write(data + self.wire.send_end([]))
         if reason.error and self.wire.reusable:
             # The connection goes on: this is not the reason of its end.
             log.warn(

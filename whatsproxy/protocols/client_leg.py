@@ -44,8 +44,10 @@ class ClientLeg(ClientProtocol):
 
     __slots__ = (
         "_full",
+        "_gathered",
         "_later",
         "_most",
+        "_moved",
         "_parted",
         "_patience",
         "_pumping",
@@ -68,7 +70,9 @@ class ClientLeg(ClientProtocol):
         self._patience = Patience(proxy.clock, proxy.settings, self._expired)
         self._later: IDelayedCall | None = None
         self._full = False
+        self._gathered: list[bytes] | None = None
         self._most = max(PIPELINE_LIMIT, limits.head)
+        self._moved = False
         self._parted = False
         self._pumping = False
         self._reading = True
@@ -106,6 +110,24 @@ class ClientLeg(ClientProtocol):
         self.wire.receive(data)
         self.pump()
 
+    def sink(self) -> tuple[Any, int] | None:
+        """Return who may get what is to come of a request's body, and how much that is."""
+        if self.exchange is None or self._later is not None:
+            return None
+        left = self.wire.unseen
+        taker = self.exchange.sink() if left else None
+        return None if taker is None else (taker, left)
+
+    def moved(self, size: int) -> None:
+        """Count what has passed of the body; its end may have been in it."""
+        self.session.received += size
+        if size and self.exchange is not None:
+            at_end = self.wire.passed(size)
+            self.exchange.moved(size)
+            self._patience.go_on()
+            if at_end:
+                self.pump()
+
     def readConnectionLost(self) -> None:
         """The client has said all; what it asked for is still answered."""
         self.ended = True
@@ -115,6 +137,7 @@ class ClientLeg(ClientProtocol):
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
         idle = self.exchange is None and not self.wire.buffered
+        self._gathered = None
         self._release()
         # Who waits for nothing, in TLS, goes without a goodbye more often than not.
         gone = idle and is_encrypted(self.transport) and reason.type is ConnectionLost
@@ -253,6 +276,9 @@ class ClientLeg(ClientProtocol):
         """
         if anew:
             self._patience.forget()
+        if self._gathered is not None:
+            self._moved = self._moved or moved
+            return  # there is more to come, and then ``flush``
         waiting = waiting_for(
             self.exchange,
             begun=self.wire.buffered > 0,
@@ -299,7 +325,33 @@ class ClientLeg(ClientProtocol):
             self.transport.resumeProducing()
         return self.wire.take_rest()
 
+    def gather(self) -> None:
+        """Keep what is to be sent to the client, and what is waited for, until ``flush``."""
+        self._moved = False
+        if self._gathered is None:
+            self._gathered = []
+
+    def flush(self) -> None:
+        """Send what was gathered, in one piece."""
+        self._send_gathered()
+        if not self._parted:
+            self.keep_time(moved=self._moved)
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            self.transport.write(b"".join(gathered))
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        self.session.sent += len(data)
+        if self._gathered is not None:
+            self._gathered.append(data)
+        elif data:
+            self.transport.write(data)
+
     def _release(self) -> None:
+        self._send_gathered()
         self._parted = True
         self._patience.stop()
         later, self._later = self._later, None

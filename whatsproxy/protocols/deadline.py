@@ -27,7 +27,7 @@ class Deadline:
         self, clock: IReactorTime, call: Callable[[], None], owner: Owner | None = None
     ) -> None:
         self._clock = clock
-        self._call = call
+        self._call: Callable[[], None] | None = call
         self._owner = owner
         self._due: float | None = None
         self._timer: IDelayedCall | None = None
@@ -50,8 +50,8 @@ class Deadline:
         self._due = None
 
     def stop(self) -> None:
-        """Let there be none any more."""
-        self._due = None
+        """Let there be none ever again; whoever is to be called is let go of."""
+        self._due = self._call = self._owner = None
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -76,9 +76,11 @@ class Deadline:
             self._look()
         else:
             self._timer = self._due = None
+            call, owner = self._call, self._owner
+            assert call is not None, "stopped, there is no timer"
             try:
-                self._call()
+                call()
             except Exception:
-                if self._owner is None:
+                if owner is None:
                     raise
-                self._owner.went_wrong()
+                owner.went_wrong()

@@ -1,6 +1,6 @@
 """One HTTP request on its way to an origin, and the answer on its way back."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import h11
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,12 +10,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from whatsproxy.http1.heads import Limits
+from whatsproxy.http1.writer import Fields
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.origin import Origin
 from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
 from whatsproxy.route import Route
-from whatsproxy.transport import hand_over, send_at_once, set_buffer
+from whatsproxy.transport import hand_over, is_silent, send_at_once, set_buffer
 from whatsproxy.upstream import Arrival, reason_of
 
 #: Methods that may be sent a second time when a kept connection turns out to be dead: safe ones
@@ -23,6 +24,14 @@ from whatsproxy.upstream import Arrival, reason_of
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 log = Logger()
+
+
+class Outgoing(NamedTuple):
+    """The head of a request as it goes out."""
+
+    method: bytes
+    target: bytes
+    fields: Fields
 
 
 class Asker(Protocol):
@@ -51,6 +60,18 @@ class Asker(Protocol):
 
     def take_body(self, event: h11.Data) -> None:
         """Take a piece of its body."""
+
+    def gather(self) -> None:
+        """Hear that more of the answer may follow at once."""
+
+    def flush(self) -> None:
+        """Hear that this was all for now."""
+
+    def taker(self) -> Any:
+        """Return the transport that may get the answer's body without its being taken."""
+
+    def passed(self, size: int) -> None:
+        """Hear that it has got so many bytes."""
 
     def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
         """Take its end, and the origin if it can take another request. The exchange is over."""
@@ -82,7 +103,7 @@ class Exchange:
         "origin",
     )
 
-    def __init__(self, asker: Asker, request: h11.Request, route: Route, *, has_body: bool) -> None:
+    def __init__(self, asker: Asker, request: Outgoing, route: Route, *, has_body: bool) -> None:
         self._asker = asker
         self._request = request
         self._route = route
@@ -109,10 +130,12 @@ class Exchange:
     def start(self, kept: Origin | None) -> None:
         """Send the request, over the kept connection where that is right."""
         if kept is not None and self._may_use(kept):
-            # In the next turn: what the origin has sent meanwhile, unasked, is seen before, and
-            # cannot be taken for the answer.
-            self.origin = kept
-            self._later = self._asker.proxy.clock.callLater(0, self._begin_kept, kept)
+            # What the origin has sent meanwhile, unasked, must not be taken for the answer.
+            if is_silent(kept.transport):
+                self._begin_kept(kept)
+            else:  # perhaps: it is seen before the next turn
+                self.origin = kept
+                self._later = self._asker.proxy.clock.callLater(0, self._begin_kept, kept)
             return
         if kept is not None:
             kept.close()
@@ -132,12 +155,25 @@ class Exchange:
             kept.abort()
             self._broken(Failure())
 
-    def send(self, event: h11.Data | h11.EndOfMessage) -> None:
-        """Send a piece of the request's body, or its end; ``ready`` must hold."""
+    def send(self, data: bytes) -> None:
+        """Send a piece of the request's body; ``ready`` must hold."""
         assert self.origin is not None
-        if type(event) is h11.EndOfMessage:
-            self.complete = True
-        self.origin.send(event)
+        self.origin.write(self.origin.wire.send_data(data))
+
+    def end(self, trailers: Fields) -> None:
+        """Send the end of it; likewise."""
+        assert self.origin is not None
+        self.complete = True
+        self.origin.write(self.origin.wire.send_end(trailers))
+
+    def sink(self) -> Any:
+        """Return the transport that may get the request's body unseen; None: not now."""
+        return self.origin.transport if self.ready and self.origin is not None else None
+
+    def moved(self, size: int) -> None:
+        """Hear of so many bytes of the request's body that it has got."""
+        assert self.origin is not None
+        self.origin.wire.send_unseen(size)
 
     def abandon(self) -> None:
         """Want no answer any more."""
@@ -195,6 +231,22 @@ class Exchange:
         else:
             self._asker.take_interim(event)
 
+    def gather(self) -> None:
+        """Hear that several events may follow (the origin's Listener)."""
+        self._asker.gather()
+
+    def flush(self) -> None:
+        """Hear that those were all (the origin's Listener)."""
+        self._asker.flush()
+
+    def taker(self) -> Any:
+        """Return who may get the answer's body unseen (the origin's Listener)."""
+        return self._asker.taker() if self.answered else None
+
+    def passed(self, size: int) -> None:
+        """Hear of so many bytes of it (the origin's Listener)."""
+        self._asker.passed(size)
+
     def failed(self, reason: Reason, detail: str) -> None:
         """Hear that the origin is gone (the origin's Listener): once more, or tell the client."""
         origin, self.origin = self.origin, None
@@ -241,10 +293,15 @@ class Exchange:
         self.origin = origin
         origin.listener = self
         origin.transport.registerProducer(self, True)
-        origin.send(self._request)
-        if not self._has_body:
-            self.send(h11.EndOfMessage())
-        self._asker.pump()
+        head = origin.wire.send_request(*self._request)
+        if self._has_body:
+            origin.hold(head)
+            self._asker.pump()
+            origin.flush()
+        else:
+            self.complete = True
+            origin.write(head + origin.wire.send_end([]))
+            self._asker.pump()
 
     def _unreached(self, failure: Failure) -> None:
         if self._connecting is None and failure.check(CancelledError):

@@ -9,22 +9,22 @@ from whatsproxy.destination import Destination
 from whatsproxy.http1.answers import options_answer, page_for
 from whatsproxy.http1.errors import NotCarriedError
 from whatsproxy.http1.fields import (
-    Fields,
+    Items,
     Rules,
     is_last_hop,
     items_of,
     nominated,
-    request_to_send,
+    request_fields,
     response_fields,
     trailers_of,
     values_of,
 )
-from whatsproxy.http1.heads import HOST, Limits
+from whatsproxy.http1.heads import HOST, Body, Limits
 from whatsproxy.http1.target import Target, check_host, parse_absolute, parse_authority, parse_host
 from whatsproxy.protocols.admission import AdmittingLeg, brings_login
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.connect import ConnectTunnel, HttpTunnel
-from whatsproxy.protocols.exchange import Exchange
+from whatsproxy.protocols.exchange import Exchange, Outgoing
 from whatsproxy.protocols.origin import Origin
 from whatsproxy.reason import Reason
 from whatsproxy.route import Refusal, Route
@@ -36,14 +36,14 @@ from whatsproxy.transport import hand_over
 class HttpConnection(AdmittingLeg):
     """Decides about each request; passes on what an exchange has to say (it is its Asker)."""
 
-    __slots__ = ("_answer_hop", "_request_hop", "_rules")
+    __slots__ = ("_answer", "_request_hop", "_rules")
 
     def __init__(self, proxy: Proxy, session: Session, limits: Limits, rules: Rules) -> None:
         super().__init__(proxy, session, limits)
         self._rules = rules
-        # What the heads of both messages have said not to pass on, in their trailers either.
+        # The heads of both messages can say what not to pass on, in their trailers either.
         self._request_hop: frozenset[bytes] = frozenset()
-        self._answer_hop: frozenset[bytes] = frozenset()
+        self._answer: Items = []
 
     # -- The request
 
@@ -63,11 +63,12 @@ class HttpConnection(AdmittingLeg):
 
     def go_ahead(self, event: h11.Data | h11.EndOfMessage) -> None:
         """Pass a piece of the request's body on to the exchange, or its end."""
-        assert isinstance(self.exchange, Exchange)
-        if isinstance(event, h11.EndOfMessage):
-            trailers = trailers_of(event, self._request_hop, self._rules.for_requests)
-            event = h11.EndOfMessage(headers=trailers)
-        self.exchange.send(event)
+        exchange = self.exchange
+        assert isinstance(exchange, Exchange)
+        if isinstance(event, h11.Data):
+            exchange.send(event.data)
+        else:
+            exchange.end(trailers_of(event, self._request_hop, self._rules.for_requests))
         self.keep_time(moved=True)
 
     def _is_served(self, method: bytes) -> bool:
@@ -89,7 +90,7 @@ class HttpConnection(AdmittingLeg):
 
     def _tunnel(self, request: h11.Request) -> None:
         destination = parse_authority(request.target)
-        check_host(_hosts(request), destination, destination.port)
+        check_host(values_of(items_of(request), HOST), destination, destination.port)
         self.session.target = str(destination)
         self.admit(request, partial(self._tunnel_to, destination))
 
@@ -119,8 +120,10 @@ class HttpConnection(AdmittingLeg):
         others would tell a stranger which ones are allowed. Nobody misses that 407: browsers
         answer it to a proxy only, and so not where they take us for the origin.
         """
-        hosts = _hosts(request)
-        if self.session.inner is None or not hosts or not hosts[0]:
+        if self.session.inner is None:
+            return None
+        hosts = values_of(items_of(request), HOST)
+        if not hosts or not hosts[0]:
             return None
         target = parse_host(hosts[0], request.target)
         if self.proxy.verifier is not None:
@@ -129,24 +132,27 @@ class HttpConnection(AdmittingLeg):
         return target if isinstance(allowed, Route) else None
 
     def _forward(self, request: h11.Request, target: Target) -> None:
-        check_host(_hosts(request), target.destination)
+        items = items_of(request)
+        check_host(values_of(items, HOST), target.destination)
         if request.method == b"TRACE":
             raise NotCarriedError("TRACE is not carried")
         self.session.target = str(target.destination)
-        self.admit(request, partial(self._forward_to, request, target))
+        self.admit(request, partial(self._forward_to, request, items, target))
 
-    def _forward_to(self, request: h11.Request, target: Target) -> None:
+    def _forward_to(self, request: h11.Request, items: Items, target: Target) -> None:
         route = self.proxy.router.route_to(target.destination)
         if isinstance(route, Refusal):
             self.give_error(route.reason, route.detail)
         elif is_last_hop(request):
             self.give(options_answer)
         else:
-            outgoing = request_to_send(request, target, self.wire.framing, self._rules)
-            self._request_hop = nominated(request)
+            framing = self.wire.framing
+            fields = request_fields(request, items, target, framing, self._rules)
+            outgoing = Outgoing(request.method, target.path, fields)
+            if framing is Body.CHUNKED:
+                self._request_hop = nominated(items)
             kept, self.kept = self.kept, None
-            has_body = self.wire.framing != 0
-            self.exchange = exchange = Exchange(self, outgoing, route, has_body=has_body)
+            self.exchange = exchange = Exchange(self, outgoing, route, has_body=framing != 0)
             exchange.start(kept)
 
     def _leave_to(self, tunnel: type[HttpTunnel], route: Route, head: bytes = b"") -> None:
@@ -159,12 +165,12 @@ class HttpConnection(AdmittingLeg):
     def take_interim(self, event: h11.InformationalResponse) -> None:
         """Pass a 1xx answer on, to those who know such answers (RFC 9110 15.2)."""
         if self.wire.speaks_1_1:
-            self.send(_with(event, response_fields(event, self._rules)))
+            self._send_interim(event)
 
     def take_switch(self, event: h11.InformationalResponse, origin: Origin, early: bytes) -> None:
         """Pass 101 on, and leave both sides to a relay (RFC 9110 15.2.2)."""
         self.count(101, AnsweredBy.UPSTREAM)
-        self.send(_with(event, response_fields(event, self._rules)))
+        self._send_interim(event)
         if early:
             self.write(early)
         self.exchange = None
@@ -175,23 +181,40 @@ class HttpConnection(AdmittingLeg):
         assert self.exchange is not None
         # What is left of the request may never come, or be taken for another one.
         close = self.last or not self.exchange.complete
-        self._answer_hop = nominated(event)
-        self.send(_with(event, response_fields(event, self._rules, close=close)))
+        self._answer = items = items_of(event)
+        fields = response_fields(event, items, self._rules, close=close)
+        self.write(self.wire.send_response(event.status_code, event.reason, fields))
         self.count(event.status_code, AnsweredBy.UPSTREAM)
+
+    def _send_interim(self, event: h11.InformationalResponse) -> None:
+        fields = response_fields(event, items_of(event), self._rules)
+        self.write(self.wire.send_interim(event.status_code, event.reason, fields))
 
     def take_body(self, event: h11.Data) -> None:
         """Pass a piece of the body on."""
-        self.send(event)
+        self.write(self.wire.send_data(event.data))
         self.keep_time(moved=True)
+
+    def taker(self) -> Any:
+        """Return the client's transport: of a body nothing has to be seen."""
+        return self.transport
+
+    def passed(self, size: int) -> None:
+        """Count what the client has got of the body."""
+        self.wire.send_unseen(size)
+        self.session.sent += size
+        self._patience.go_on()
 
     def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
         """Pass the end on, with its trailers for those who know them; the next request may come."""
         trailers = []
-        if self.wire.speaks_1_1:
-            trailers = trailers_of(event, self._answer_hop, self._rules.for_responses)
+        if event.headers and self.wire.speaks_1_1:
+            hop = nominated(self._answer)
+            trailers = trailers_of(event, hop, self._rules.for_responses)
+        self._answer = []
         self.exchange = None
         self.kept = origin
-        self.send(h11.EndOfMessage(headers=trailers))
+        self.write(self.wire.send_end(trailers))
         self.go_on(Reason.ANSWERED)
 
     def take_failure(self, reason: Reason, detail: str) -> None:
@@ -203,12 +226,3 @@ class HttpConnection(AdmittingLeg):
             self.break_off(reason, detail)
         else:
             self.give_error(reason, detail)
-
-
-def _hosts(request: h11.Request) -> list[bytes]:
-    return values_of(items_of(request), HOST)
-
-
-def _with(event: Any, fields: Fields) -> Any:
-    """Return an answer's head with other fields; ours is HTTP/1.1, whatever it came in."""
-    return type(event)(status_code=event.status_code, reason=event.reason, headers=fields)

@@ -1,8 +1,9 @@
 """What stages have in common that look at a connection's first bytes: buffer, decide, be gone."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.error import ConnectionClosed
+from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
 from whatsproxy.incremental import NeedMore
@@ -10,7 +11,7 @@ from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.protocols.refused import Refused
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
-from whatsproxy.transport import hand_over
+from whatsproxy.transport import SocketReader, hand_over, show_only
 
 #: Seconds that a silent client is still given when the service stops.
 GRACE = 1.0
@@ -25,7 +26,7 @@ class Looking(ClientProtocol, Generic[Found]):
     connection ends that has said something, and not enough.
     """
 
-    __slots__ = ("_deadline", "_wanted", "buffer")
+    __slots__ = ("_deadline", "_shown", "_wanted", "buffer")
 
     most: int
     too_little: Reason
@@ -34,6 +35,8 @@ class Looking(ClientProtocol, Generic[Found]):
         super().__init__(proxy, session)
         self.buffer = b""
         self._wanted = 1
+        #: What is in the buffer has been shown only, and is still to be read.
+        self._shown = False
         self._deadline = self.deadline(self.give_up)
 
     def look(self, data: bytes) -> Found | NeedMore:
@@ -48,13 +51,19 @@ class Looking(ClientProtocol, Generic[Found]):
         """Start the clock."""
         super().connectionMade()
         self._deadline.set(self.proxy.settings.timeouts.sniff)
+        # Only TLS must find its first bytes where they are; to look before reading costs a call.
+        self._shown = self.proxy.tls.ends_here and show_only(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        """Look, if this is enough."""
-        self.buffer = self.buffer + data if self.buffer else data
-        if len(self.buffer) < self._wanted:
+        """Look at what has come so far."""
+        self.seen(self.buffer + data if self.buffer else data)
+
+    def seen(self, data: bytes) -> None:
+        """Look, if this is enough; it is all that has come."""
+        self.buffer = data
+        if len(data) < self._wanted:
             return
-        what = self.look(self.buffer)
+        what = self.look(data)
         if isinstance(what, NeedMore):
             self._wanted = what.at_least
             if self._wanted > self.most:
@@ -62,6 +71,26 @@ class Looking(ClientProtocol, Generic[Found]):
             return
         self._deadline.stop()
         self.found(what)
+
+    def leave_to(self, heir: IProtocol, used: int = 0) -> None:
+        """Hand over, with what has come behind so many bytes."""
+        rest = self.buffer[used:]
+        if not self._shown:
+            hand_over(self, heir, rest)
+        elif isinstance(heir, SocketReader):
+            hand_over(self, heir)
+        elif isinstance(heir, Looking):
+            self._take(used)
+            hand_over(self, heir)
+            heir.seen(rest)
+        else:
+            self._take(len(self.buffer))
+            hand_over(self, heir, rest)
+
+    def _take(self, size: int) -> None:
+        if self._shown:
+            transport: Any = self.transport
+            transport.take(size, rest=False)
 
     def readConnectionLost(self) -> None:
         """The client will not say more."""
@@ -91,6 +120,7 @@ class Looking(ClientProtocol, Generic[Found]):
         """Let the client go in good order."""
         self._deadline.stop()
         why = reason or self._verdict()
+        self._take(len(self.buffer))  # or to close would be to break off
         hand_over(self, Refused(self.proxy, self.session, why, peer_ended=peer_ended))
 
     def _verdict(self) -> Reason:

@@ -27,6 +27,18 @@ class Listener(Protocol):
     def heard(self, event: Any) -> None:
         """Take one of h11's events of the answer."""
 
+    def gather(self) -> None:
+        """Hear that events may follow one another: what comes of them may be sent in one piece."""
+
+    def flush(self) -> None:
+        """Hear that those were all for now."""
+
+    def taker(self) -> Any:
+        """Return the transport that may get the body of the answer unseen; None: there is none."""
+
+    def passed(self, size: int) -> None:
+        """Hear of so many bytes that the taker has got."""
+
     def failed(self, reason: Reason, detail: str) -> None:
         """Hear that there is no more of the answer; the origin is given up."""
 
@@ -44,6 +56,7 @@ class Origin(StreamProtocol):
         "_closing",
         "_eof",
         "_gone",
+        "_held",
         "_later",
         "_left",
         "_paused",
@@ -67,17 +80,43 @@ class Origin(StreamProtocol):
         self._eof = False
         self._aborted = False
         self._gone = False
+        self._held = b""
 
     @property
     def usable(self) -> bool:
         """Whether another request may be sent."""
         return not (self._eof or self._aborted or self._gone) and self._closing is None
 
-    def send(self, event: Any) -> None:
-        """Send an event of the request."""
-        data = self.wire.send(event)
+    def write(self, data: bytes) -> None:
+        """Send bytes, behind what was held."""
+        if self._held:
+            data, self._held = self._held + data, b""
         if data:
             self.transport.write(data)
+
+    def hold(self, data: bytes) -> None:
+        """Send bytes together with the next ones, or when told to ``flush``."""
+        self._held = data
+
+    def flush(self) -> None:
+        """Send what was held."""
+        self.write(b"")
+
+    def sink(self) -> tuple[Any, int] | None:
+        """Return who may get what is to come of a body, and how much that is."""
+        left = self.wire.unseen
+        if not left or self.listener is None or self._later is not None:
+            return None
+        taker = self.listener.taker()
+        return None if taker is None else (taker, left)
+
+    def moved(self, size: int) -> None:
+        """Count what has passed of the body; its end may have been in it."""
+        if size and self.listener is not None:
+            at_end = self.wire.passed(size)
+            self.listener.passed(size)
+            if at_end:
+                self._read()
 
     def pause(self) -> None:
         """Read no more of the answer for now."""
@@ -96,7 +135,8 @@ class Origin(StreamProtocol):
         if self.usable and self.wire.reusable and not self.wire.buffered:
             self.wire.start_next_cycle()
             self.answering = False
-            self.resume()
+            if self._paused:
+                self.resume()
             return self
         self.close()
         return None
@@ -164,8 +204,16 @@ class Origin(StreamProtocol):
 
     def _read(self) -> None:
         """Tell the listener what has arrived; after EVENTS_A_TURN, go on in the next turn."""
-        if self._later is not None:
+        listener = self.listener
+        if self._later is not None or listener is None:
             return
+        listener.gather()
+        try:
+            self._tell()
+        finally:
+            listener.flush()
+
+    def _tell(self) -> None:
         try:
             for _ in range(EVENTS_A_TURN):
                 if self.listener is None:

@@ -9,7 +9,6 @@ from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.proxy_protocol import V2_LIMIT, ProxyHeader, parse_proxy_header
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
-from whatsproxy.transport import hand_over
 
 #: Lets the client of a session in, or says why not.
 Admit = Callable[[Session], Reason | None]
@@ -47,4 +46,4 @@ class ProxyHeaderReader(Looking[ProxyHeader | None]):
         if refusal is not None:
             self.abort(refusal)  # at once, as at other listeners
         else:
-            hand_over(self, Sniffer(self.proxy, session), self.buffer[what.size :])
+            self.leave_to(Sniffer(self.proxy, session), what.size)

@@ -4,7 +4,6 @@ from whatsproxy.incremental import NeedMore
 from whatsproxy.protocols.looking import Looking
 from whatsproxy.reason import Reason
 from whatsproxy.sniff import SNIFF_LIMIT, Sniffed, sniff
-from whatsproxy.transport import hand_over
 
 
 class Sniffer(Looking[Sniffed]):
@@ -25,4 +24,4 @@ class Sniffer(Looking[Sniffed]):
             self.session.detected(what.kind)
         else:
             self.session.detected_inside(what.kind)
-        hand_over(self, self.proxy.protocol_for(what, self.session), self.buffer)
+        self.leave_to(self.proxy.protocol_for(what, self.session))

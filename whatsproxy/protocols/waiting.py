@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -37,6 +37,12 @@ class Serving(Protocol):
     @property
     def origin(self) -> Origin | None:
         """Who has the request, as soon as that is known."""
+
+    def sink(self) -> Any:
+        """Return the transport that may get the request's body unseen; None: not now."""
+
+    def moved(self, size: int) -> None:
+        """Hear of so many bytes of the body that it has got."""
 
     def abandon(self) -> None:
         """Want no answer any more."""
@@ -85,7 +91,7 @@ def waiting_for(
 class Patience:
     """Has one thing waited for at a time; calls ``expired`` when it takes too long."""
 
-    __slots__ = ("_deadline", "_expired", "_settings", "_waiting")
+    __slots__ = ("_deadline", "_expired", "_seconds", "_settings", "_waiting")
 
     def __init__(
         self, clock: IReactorTime, settings: Settings, expired: Callable[[Waiting], None]
@@ -94,17 +100,23 @@ class Patience:
         self._expired = expired
         self._deadline = Deadline(clock, self._over)
         self._waiting: Waiting | None = None
+        self._seconds: float | None = None
 
     def wait_for(self, waiting: Waiting, *, moved: bool) -> None:
         """Wait for this; if it is waited for already, anew only where something has ``moved``."""
         if waiting is self._waiting and not moved:
             return
         self._waiting = waiting
-        seconds = self._limit(waiting)
-        if seconds is None:
+        self._seconds = self._limit(waiting)
+        if self._seconds is None:
             self._deadline.clear()
         else:
-            self._deadline.set(seconds)
+            self._deadline.set(self._seconds)
+
+    def go_on(self) -> None:
+        """Wait anew for what is waited for: some of it has come."""
+        if self._waiting is not None and self._seconds is not None:
+            self._deadline.set(self._seconds)
 
     def forget(self) -> None:
         """Take what is waited for next for something new, even if it is the same."""

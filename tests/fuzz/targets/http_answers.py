@@ -16,9 +16,9 @@ from tests.fuzz.http_laws import (
 )
 from tests.fuzz.laws import insist, insist_equal
 from tests.fuzz.target import Plant, Target
-from tests.http_reading import Seen
+from tests.http_reading import Seen, nominated, response_fields
 from tests.integration import strict_http
-from whatsproxy.http1.fields import Rules, nominated, response_fields, trailers_of
+from whatsproxy.http1.fields import Rules, trailers_of
 from whatsproxy.http1.heads import Body
 
 _METHODS = [b"GET", b"HEAD", b"POST", b"OPTIONS"]

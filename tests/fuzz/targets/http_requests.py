@@ -17,16 +17,9 @@ from tests.fuzz.http_laws import (
 )
 from tests.fuzz.laws import insist, insist_equal
 from tests.fuzz.target import Plant, Target
-from tests.http_reading import Seen
+from tests.http_reading import Seen, nominated, request_to_send
 from tests.integration import strict_http
-from whatsproxy.http1.fields import (
-    Changes,
-    Rules,
-    is_last_hop,
-    nominated,
-    request_to_send,
-    trailers_of,
-)
+from whatsproxy.http1.fields import Changes, Rules, is_last_hop, trailers_of
 from whatsproxy.http1.heads import Body
 from whatsproxy.http1.target import check_host, parse_absolute
 

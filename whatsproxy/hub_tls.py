@@ -1,0 +1,341 @@
+"""TLS on the hub: OpenSSL reads and writes the socket itself, with no buffers in between.
+
+What a protocol sees is what TlsTransport shows it, which is TLS on all other transports.
+"""
+
+import socket
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.python.failure import Failure
+
+from whatsproxy.hub_transport import (
+    _ABORTED,
+    _BROKEN,
+    _CONNECTION_DONE,
+    _CONNECTION_LOST,
+    _DEAD,
+    _ENDED,
+    _ENDING,
+    _EOF,
+    _GONE,
+    _IN_ERR_HUP_RDHUP,
+    _LOSING,
+    _MUTE,
+    _OUT_ERR_HUP,
+    _PAUSED,
+    _QUEUED,
+    _READY,
+    _RESET,
+    _STOPPED,
+    BUDGET,
+    HubTransport,
+)
+from whatsproxy.hub_transport import _ERR as _ERROR
+from whatsproxy.tls_transport import STEPS, Encrypted
+
+#: Bytes that are read at a time: the most that a record holds. So nothing that OpenSSL has
+#: decrypted is left with it, of which no event would tell.
+RECORD = 16 * 1024
+
+#: Of a KeyUpdate in TLS 1.3: what its record's header says, without the version. So does that of
+#: five bytes of data.
+_LIKE_KEYS = (b"\x17", b"\x00\x16")
+
+# More that a state is made of (see hub_transport).
+_SHAKING = 1 << 16  # there is no TLS yet
+_GOODBYE = 1 << 17  # the peer's close_notify has come
+_NOTIFIED = 1 << 18  # ours is out
+# OpenSSL has messages of its own (to renew keys, say): so it may have to write first in order to
+# read, and to read in order to write.
+_READ_WAITS = 1 << 19  # to go on reading the socket has to take something
+_WRITE_WAITS = 1 << 20  # to go on writing something has to come
+
+_NOT_READ = _PAUSED | _EOF | _LOSING | _DEAD | _GONE
+
+#: What the peer sent was no TLS, or an alert. (Not the hub's own reason, which closes by a reset:
+#: our alert is to be read.)
+_BROKEN_OFF = Failure(ConnectionAborted())
+
+
+class HubTls(HubTransport, Encrypted):
+    """Owns a socket in the place of another transport, and ends as TlsTransport does."""
+
+    __slots__ = ("_later", "_tls", "_why", "finding", "owes_goodbye", "resumed", "steps")
+
+    #: It cannot show what it has not decrypted.
+    look = None  # type: ignore[assignment]  # as on other transports
+    #: TLS within TLS is for those who need no socket.
+    surrender = None  # type: ignore[assignment]
+
+    def __init__(self, below: HubTransport, protocol: Any) -> None:
+        """Take the socket away from a transport that has nothing unsent."""
+        hub, connected, limit = below.surrender(self)
+        super().__init__(hub, connected, protocol)
+        self._limit = limit
+        self._state = _SHAKING
+        self._tls: Any = None
+        self._later: SSL.Context | None = None
+        self._why: Failure | None = None
+        #: As in TlsTransport, and in TlsClient's.
+        self.resumed = True
+        self.steps = 0
+        self.owes_goodbye = False
+        self.finding = 0
+
+    def start(
+        self, connection: SSL.Connection, *, accept: bool, later: SSL.Context | None = None
+    ) -> None:
+        """Begin the handshake, with what may have come of it.
+
+        ``later`` is the context of the connection once that is done.
+        """
+        self._tls = connection
+        self._later = later
+        connection.set_app_data(self)
+        (connection.set_accept_state if accept else connection.set_connect_state)()
+        self.protocol.makeConnection(self)
+        self._shake()
+
+    # -- what happens
+
+    def happened(self, events: int) -> None:
+        """Look at the socket (called by the hub)."""
+        state = self._state
+        if state & _SHAKING:
+            self._shake()
+            return
+        if events & _IN_ERR_HUP_RDHUP:
+            if state & _WRITE_WAITS:
+                self._flush()
+                state = self._state
+            if state & _PAUSED:
+                self._state |= _READY
+            elif not state & _NOT_READ:
+                self._read(events)
+            if events & _ERROR and not self._state & (_DEAD | _GONE) and self._is_broken():
+                self._broken()
+        elif state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
+            self._read(events)
+        if events & _OUT_ERR_HUP:
+            if self._out is not None:
+                self._flush()
+                state = self._state
+                if not self.unsent and state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
+                    self._read(events)
+            elif self._state & (_ENDING | _LOSING):
+                self.settle()  # close_notify had to wait
+
+    def dataReceived(self, data: bytes) -> None:
+        """There was something before TLS, and nobody to make sense of it."""
+        self.abortConnection()
+
+    def _shake(self) -> None:
+        if self._state & (_DEAD | _GONE):
+            return
+        try:
+            self._tls.do_handshake()
+        except (SSL.WantReadError, SSL.WantWriteError):
+            return
+        except SSL.Error as e:
+            self._failed(e)
+            return
+        self._state &= ~_SHAKING
+        if self._later is not None:
+            self._tls.set_context(self._later)
+        protocol = self.protocol
+        if IHandshakeListener.providedBy(protocol):
+            protocol.handshakeCompleted()
+        if self._out is not None:
+            self._flush()
+        state = self._state
+        if state & _PAUSED:
+            self._state |= _READY
+        elif not state & _NOT_READ:
+            self._read(0)  # it may have come together with the last of the handshake
+
+    def _read(self, events: int) -> None:
+        receive = self._tls.recv
+        budget = BUDGET
+        while True:
+            if self._out is not None and self._may_be_keys():
+                self._state |= _READ_WAITS | _READY
+                return
+            try:
+                data = receive(RECORD)
+            except SSL.WantReadError:
+                self._state &= ~_READ_WAITS
+                return
+            except SSL.WantWriteError:
+                self._state |= _READ_WAITS | _READY
+                return
+            except SSL.ZeroReturnError:
+                self._told_goodbye()
+                return
+            except SSL.Error as e:
+                self._failed(e)
+                return
+            self.protocol.dataReceived(data)
+            if self.steps > STEPS:
+                self.abortConnection()
+                return
+            if self._state & _NOT_READ:
+                self._state |= _READY
+                return
+            budget -= len(data)
+            if budget <= 0:
+                self._rearm()
+                return
+
+    def _may_be_keys(self) -> bool:
+        """Tell whether the next record is as long as a KeyUpdate, or too little of it is there.
+
+        OpenSSL would answer at once, in the middle of the record of ours that the socket has not
+        taken yet, and fail with "bad length". All other records are read meanwhile: the peer may
+        have to send them before it can read.
+        """
+        try:
+            header = self._socket.recv(5, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return 0 < len(header) < 5 or (header[:1], header[3:]) == _LIKE_KEYS
+
+    def _told_goodbye(self) -> None:
+        if self.steps > STEPS:  # see stepped
+            self.abortConnection()
+            return
+        # It is answered behind what is still to be sent.
+        self._state |= _GOODBYE | _LOSING
+        if not self.unsent:
+            self._settle_later()
+
+    def _failed(self, error: SSL.Error) -> None:
+        """TLS, or TCP below it, has ended otherwise."""
+        state = self._state
+        if isinstance(error, SSL.SysCallError):
+            if error.args[0] != -1:  # the peer has broken off
+                self._die(_RESET)
+                return
+            self._state |= _EOF
+            # FIN without close_notify. Who has got our close_notify need not answer it
+            # (RFC 8446 6.1), if it had no more to say.
+            halfway = state & (_ENDING | _ENDED) and self.owes_goodbye
+            orderly = state & (_ENDING | _ENDED | _LOSING) and not halfway
+            self._why = _CONNECTION_DONE if orderly else _CONNECTION_LOST
+        elif state & _SHAKING:
+            self._why = Failure(error)
+        else:
+            self._why = _BROKEN_OFF
+        self._die(0)
+
+    def stepped(self) -> None:
+        """Count a step of OpenSSL's that belongs to no data (called from inside it).
+
+        Where there are too many it gets to read no more of what may be megabytes of them.
+        """
+        self.steps += 1
+        if self.steps > STEPS:
+            self._tls.set_shutdown(SSL.RECEIVED_SHUTDOWN)
+
+    def _flush(self) -> None:
+        """Send what waits, as far as the kernel takes it."""
+        out = self._out
+        if out is None or self._state & _SHAKING:
+            return
+        sent = self._send(out)
+        if sent < len(out):
+            if self._out is out:
+                del out[:sent]
+            return
+        self._out = None
+        state = self._state
+        if state & _STOPPED:
+            self._state = state & ~_STOPPED
+            self._producer.resumeProducing()
+        if self._state & (_ENDING | _LOSING) and not self.unsent:
+            self.settle()
+
+    def _send(self, data: bytes | bytearray) -> int:
+        """Return how much is sent; nothing at all of the rest may be changed by who calls again."""
+        self._state &= ~_WRITE_WAITS
+        try:
+            sent: int = self._tls.send(data)
+        except SSL.WantWriteError:
+            return 0
+        except SSL.WantReadError:
+            self._state |= _WRITE_WAITS
+            return 0
+        except SSL.Error:
+            self._unsendable()
+            return 0
+        return sent
+
+    # -- what the protocol asks for
+
+    def write(self, data: bytes) -> None:
+        """Send, or buffer and pause the registered producer."""
+        state = self._state
+        if state & (_MUTE | _BROKEN) or not data:
+            return
+        if self._out is not None:
+            self._out += data
+        else:
+            sent = 0 if state & _SHAKING else self._send(data)
+            if sent == len(data) or self._state & (_DEAD | _BROKEN):
+                return
+            self._out = bytearray(memoryview(data)[sent:])
+        if len(self._out) > self._limit:
+            self._stop_producer()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the handshake is done."""
+        return not self._state & _SHAKING
+
+    def getHandle(self) -> Any:
+        """Return OpenSSL's side of the connection, which is also the socket's."""
+        return self._tls
+
+    # -- the end
+
+    def settle(self) -> None:
+        """Do what was put off until nobody is in the middle of anything (called by the hub)."""
+        state = self._state
+        if state & (_DEAD | _GONE):
+            self._state &= ~_QUEUED
+            if state & _GONE:
+                return
+            if self._why is not None:
+                self._close(self._why)
+                return
+        elif state & (_ENDING | _LOSING) and not state & _NOTIFIED and not self.unsent:
+            if state & _SHAKING:
+                self._state &= ~_QUEUED
+                self._die(_ABORTED)  # there is nothing to say goodbye to
+                return
+            if not self._notify():
+                self._state &= ~_QUEUED
+                return
+        super().settle()
+
+    def _notify(self) -> bool:
+        """Send close_notify; the answer is whether that is done."""
+        if not self._state & _BROKEN:
+            try:
+                self._tls.shutdown()
+            except (SSL.WantWriteError, SSL.WantReadError):
+                return False
+            except SSL.Error:
+                self._state |= _BROKEN
+        self._state |= _NOTIFIED
+        return True
+
+    def _close(self, why: Failure) -> None:
+        if why is _CONNECTION_LOST and self._state & _GOODBYE:
+            why = _CONNECTION_DONE  # who has said goodbye may end TCP as it likes
+        connection, self._tls = self._tls, None
+        if connection is not None:
+            connection.set_app_data(None)  # they hold each other
+        super()._close(why)
