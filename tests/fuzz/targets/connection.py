@@ -63,7 +63,11 @@ TARGET = Target(
     seeds,
     plants=(
         Plant("protocols/tunnel.py", "self._early += data", "self._early = data"),
-        Plant("relay.py", "        self._watch.discard(self)\n        self.session.close", "        self.session.close"),
+        Plant(
+            "relay.py",
+            "        self._watch.discard(self)\n        self.session.close",
+            "        self.session.close",
+        ),
         Plant("protocols/exchange.py", "            connecting.cancel()\n", "            pass\n"),
         Plant("policy.py", "destination.port not in self._ports", "False"),
         Plant("protocols/client_leg.py", "        self._patience.stop()\n", ""),

@@ -30,7 +30,13 @@ TARGET = Target(
     "sockets",
     check,
     seeds,
-    plants=(Plant("relay.py", "        self._watch.discard(self)\n        self.session.close", "        self.session.close"),),
+    plants=(
+        Plant(
+            "relay.py",
+            "        self._watch.discard(self)\n        self.session.close",
+            "        self.session.close",
+        ),
+    ),
     words=WORDS,
     longest=200,
     shares="connection",
