@@ -1,11 +1,12 @@
 """HTTP bodies that nobody looks at go through a pipe, to the byte, and HTTP goes on behind them."""
 
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
 from tests.http_peers import TurningClock, head_of
 from tests.splice_rig import MIB, NOISE, RelayCase, Rig
@@ -68,9 +69,10 @@ class HttpRig(Rig):
         hand_over(self.near[0], self.leg)
 
     def connect(self, destinations: Any, whose: Any) -> Any:
-        """Reach the upstream (in Upstream's place)."""
-        assert not self.reached, "it was reached before"
+        """Reach the upstream, once (in Upstream's place)."""
         self.reached += 1
+        if self.reached > 1:
+            return Deferred(lambda _: None)
         arrival = Arrival(SITE)
         hand_over(self.near[1], arrival)
         return succeed(arrival)
@@ -251,6 +253,35 @@ class BehindTests(UnseenCase):
         self.end(rig, Reason.BAD_REQUEST)
 
 
+class KeptTests(UnseenCase):
+    """What a kept origin did before it was asked again, and nobody has heard yet."""
+
+    def check(self, does: Callable[[HttpRig], None]) -> None:
+        """Another connection is made for the request, and nothing else is answered."""
+        rig = HttpRig()
+        rig.client.send(GET)
+        rig.turn_until(lambda: rig.upstream.received == FORWARDED)
+        rig.upstream.send(answer(2) + b"ok")
+        rig.turn_until(lambda: rig.client.received == answer(2) + b"ok")
+        rig.client.send(GET)  # of this the proxy hears first
+        does(rig)
+        rig.turn_until(lambda: rig.reached == 2)
+        rig.turn(3)
+        self.assertEqual(rig.client.received, answer(2) + b"ok")
+        self.assertEqual(rig.upstream.received, FORWARDED)
+        rig.client.reset()
+        self.end(rig, Reason.CLIENT_RESET)
+
+    def test_it_spoke(self) -> None:
+        self.check(lambda rig: rig.upstream.send(answer(8) + b"smuggled"))
+
+    def test_it_ended(self) -> None:
+        self.check(lambda rig: rig.upstream.end())
+
+    def test_it_broke_off(self) -> None:
+        self.check(lambda rig: rig.upstream.reset())
+
+
 class FullTests(UnseenCase):
     """Who does not read holds up who sends, and no more than a pipe and the kernel's buffers."""
 
@@ -381,6 +412,21 @@ class BrokenOffTests(UnseenCase):
         rig.turn_until(lambda: not rig.client._pending)
         rig.client.end()
         self.end(rig, Reason.UPSTREAM_RESET)
+
+    def test_an_origin_that_takes_no_more(self) -> None:
+        """What the client has sent meanwhile is read all the same."""
+        fill = Pipe.fill
+
+        def fill_little(pipe: Pipe, source: int, most: int) -> int:
+            return fill(pipe, source, min(most, 8192))
+
+        self.patch(Pipe, "fill", fill_little)
+        self.patch(Pipe, "empty", mock.Mock(side_effect=BrokenPipeError))
+        rig = HttpRig()
+        rig.client.send(put(MIB) + body(60_000))
+        rig.turn_until(lambda: rig.session.received == len(rig.client.sent))
+        rig.client.reset()
+        self.end(rig, Reason.CLIENT_RESET)
 
     def test_an_early_answer(self) -> None:
         """The origin wants no more of an upload, and says why; the client may end it."""

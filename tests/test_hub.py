@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from tests.hub_support import Dialler, HubCase, Planted, Producer
 from tests.peers import LOOPBACK, Peer, reactor, settled, turn, until
-from whatsproxy import hub, hub_reactor, hub_transport
+from whatsproxy import hub, hub_port, hub_transport
 
 
 class PresenceTests(HubCase):
@@ -161,7 +161,7 @@ class FairnessTests(HubCase):
             await peer.got(b"x")
 
     async def test_more_than_are_let_in_at_a_time(self) -> None:
-        self.patch(hub_reactor, "ACCEPTS", 2)
+        self.patch(hub_port, "ACCEPTS", 2)
         listener = self.listen()
         for _ in range(7):
             self.dial(listener.port)

@@ -57,8 +57,8 @@ class Wire:
         self._begin()
 
     def _begin(self) -> None:
-        # The guard has limited whatever h11 gets to see.
-        self._h11 = h11.Connection(self._role, max_incomplete_event_size=self._limits.head)
+        #: There as soon as there is something for it: who waits for a message needs none.
+        self._h11: h11.Connection | None = None
         self._method = b""
         self._complete = False
         self._lasting = True
@@ -102,7 +102,8 @@ class Wire:
     def waits_for_100(self) -> bool:
         """Whether the client waits for 100 Continue before it sends its body."""
         return (
-            self._h11.they_are_waiting_for_100_continue
+            self._h11 is not None
+            and self._h11.they_are_waiting_for_100_continue
             and not self._begun
             and not self._writer.responded
         )
@@ -116,7 +117,7 @@ class Wire:
     @property
     def unseen(self) -> int:
         """Bytes, the next to arrive, that need not come here (see ``passed``); perhaps none."""
-        return 0 if self._buffer or not self._counted or self._error else self._guard.left
+        return 0 if self._buffer or self._error else self._guard.left
 
     def passed(self, size: int) -> bool:
         """Note that so many ``unseen`` bytes have gone on; say whether there are events again."""
@@ -194,13 +195,20 @@ class Wire:
 
     def _insist_on_the_end(self) -> None:
         by_close = self._ended and self._guard.framing is Body.UNTIL_CLOSE
-        if not (self._guard.ended or by_close) or self._h11.trailing_data[0]:
+        if not (self._guard.ended or by_close) or self._parser().trailing_data[0]:
             raise BadMessageError("the end of the message is in doubt")
         self._complete = True
 
+    def _parser(self) -> h11.Connection:
+        if self._h11 is None:
+            # The guard has limited whatever it gets to see.
+            size = self._limits.head
+            self._h11 = h11.Connection(self._role, max_incomplete_event_size=size)
+        return self._h11
+
     def _read(self) -> Any:
         try:
-            return self._h11.next_event()
+            return self._parser().next_event()
         except h11.RemoteProtocolError:  # whose text holds bytes of a stranger's
             problem = "ended too early" if self._ended else "is not HTTP/1.1"
             raise BadMessageError(f"the message {problem}") from None
@@ -213,7 +221,7 @@ class Wire:
                 raise BadMessageError("the connection ended in the middle of a message")
         elif not piece:
             return False
-        self._h11.receive_data(piece)
+        self._parser().receive_data(piece)
         self._fed = True
         return True
 
@@ -239,7 +247,7 @@ class Wire:
         data = self._writer.request(method, target, fields)
         upgrade = b"upgrade" in [name.lower() for name, _ in fields]
         known = method if method in _DECISIVE else b"GET"
-        self._h11.send(_what_h11_must_know(known, upgrade))
+        self._parser().send(_what_h11_must_know(known, upgrade))
         return data
 
     def send_interim(self, status: int, reason: bytes, fields: Fields) -> bytes:

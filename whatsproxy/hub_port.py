@@ -1,0 +1,106 @@
+"""A listener whose connections are on the hub."""
+
+import contextlib
+import errno
+import socket
+from _socket import socket as Socket  # noqa: N812  # see hub_transport
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.tcp import Port
+from twisted.python.failure import Failure
+
+from whatsproxy.hub import Hub
+from whatsproxy.hub_transport import HubTransport, address_of
+
+#: Newcomers that are let in at a time.
+ACCEPTS = 64
+#: What is the matter with one newcomer, not with the listener.
+_NEVER_MIND = (errno.ECONNABORTED, errno.EINTR, errno.EPERM)
+CLOSED = Failure(CONNECTION_DONE)
+
+
+class HubPort(Port):
+    """A listener of Twisted's whose connections are on the hub."""
+
+    reactor: Any
+    _reading = False
+
+    def startListening(self) -> None:
+        """Begin; what is set here holds for all newcomers (tcp(7))."""
+        super().startListening()
+        with contextlib.suppress(OSError):  # no TCP, after all
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def startReading(self) -> None:
+        """Let newcomers in from now on."""
+        if not self._reading:
+            self._reading = True
+            self.reactor.hub.listen(self.socket.fileno(), self)
+
+    def stopReading(self) -> None:
+        """Let them wait."""
+        if self._reading:
+            self._reading = False
+            self.reactor.hub.listen_no_more(self.socket.fileno())
+
+    def happened(self, events: int) -> None:
+        """Let newcomers in (called by the hub)."""
+        hub: Hub = self.reactor.hub
+        listening: Any = self.socket
+        accept = listening._accept
+        family = self.addressFamily
+        for _ in range(ACCEPTS):
+            if self.disconnecting:
+                break
+            try:
+                number, name = accept()
+            except BlockingIOError:
+                break
+            except OSError as e:
+                if e.errno in _NEVER_MIND:
+                    continue
+                # Out of descriptors or memory, where nobody watches (see accepting).
+                self._logger.error("cannot accept: {why}", why=e.strerror)
+                break
+            self._welcome(hub, Socket(family, socket.SOCK_STREAM, 0, number), name)
+
+    def loseConnection(self, connDone: Failure = CLOSED) -> "Deferred[None]":
+        """Stop listening; the answer fires when the port is closed."""
+        self.disconnecting = True
+        self.stopReading()
+        self.deferred = Deferred()
+        self.reactor.hub.settle_later(self)
+        return self.deferred
+
+    stopListening = loseConnection
+
+    def settle(self) -> None:
+        """Close (called by the hub)."""
+        if self.connected:
+            self.connectionLost(CLOSED)  # type: ignore[no-untyped-call]
+        self.deferred.callback(None)
+
+    def fail(self, failure: Failure) -> None:
+        """Nothing else is to be ended (called by the hub)."""
+
+    def _welcome(self, hub: Hub, newcomer: Socket, name: Any) -> None:
+        try:
+            newcomer.setblocking(False)
+            address = address_of(name)
+            protocol = self.factory.buildProtocol(address)  # type: ignore[union-attr]  # it is listening
+            if protocol is None:
+                newcomer.close()
+                return
+            transport = HubTransport(hub, newcomer, protocol)
+            hub.register(newcomer.fileno(), transport)
+        except Exception:
+            newcomer.close()
+            self._logger.failure("a newcomer could not be let in")
+            return
+        try:
+            protocol.makeConnection(transport)
+        except Exception:
+            self._logger.failure("a newcomer could not be served")
+            transport.fail(Failure())
