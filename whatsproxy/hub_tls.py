@@ -206,8 +206,8 @@ class HubTls(HubTransport, Encrypted):
         if self.steps > STEPS:  # see stepped
             self.abortConnection()
             return
-        # It is answered behind what is still to be sent.
-        self._state |= _GOODBYE | _LOSING
+        # It is answered behind what is still to be sent; nothing can be left unread behind it.
+        self._state |= _GOODBYE | _EOF | _LOSING
         if not self.unsent:
             self._settle_later()
 

@@ -48,10 +48,13 @@ class TlsServer:
     def __init__(self, clock: Any, settings: TlsSettings, names: Sequence[str]) -> None:
         self._settings = settings
         self._names = tuple(names)
+        #: Whether there may be any TLS for which we have a certificate.
+        self.ends_here = bool(settings.certificate) or settings.auto_generate
         self._context: SSL.Context | None = None  # made by load, which may fail
         #: For connections whose handshake is done: OpenSSL's steps are counted from then on.
         self._watching: SSL.Context | None = None
         self._identities: list[tuple[Identity, SSL.Context]] = []
+        self._by_name: dict[str, SSL.Context] = {}
         self._loaded: list[Stamp] = []
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
 
@@ -94,6 +97,8 @@ class TlsServer:
                 raise CertificateError(f"{identity.label}: OpenSSL does not take it: {e}") from None
             loaded.append((identity, context))
         self._identities = loaded
+        # Of two certificates for a name the first one counts.
+        self._by_name = {n: context for one, context in reversed(loaded) for n in one.names}
 
     def changed(self) -> bool:
         """Whether load would find something else: other files, or a certificate that ends soon."""
@@ -117,11 +122,6 @@ class TlsServer:
             for files in self._settings.certificate
             for path in (files.cert_file, files.key_file)
         ]
-
-    @property
-    def ends_here(self) -> bool:
-        """Whether there may be any TLS for which we have a certificate."""
-        return bool(self._settings.certificate) or self._settings.auto_generate
 
     def transport_for(
         self, server_name: str | None, protocol: Any, *, ticket: bool = True
@@ -166,11 +166,12 @@ class TlsServer:
     def _pick(self, name: str | None) -> SSL.Context:
         """Return the context of the certificate for a name; the first one, where none is."""
         wanted = (name or "").lower().rstrip(".")
-        for pattern in (wanted, "*." + wanted.partition(".")[2]):
-            for identity, context in self._identities:
-                if pattern in identity.names:
-                    return context
-        return self._identities[0][1]
+        contexts = self._by_name
+        return (
+            contexts.get(wanted)
+            or contexts.get("*." + wanted.partition(".")[2])
+            or self._identities[0][1]
+        )
 
     def _own(self, now: datetime) -> Identity:
         settings = self._settings
