@@ -57,6 +57,13 @@ class AgreementTests(SynchronousTestCase):
         reading = Reading().feed(b.get(b"Content-Length: 5") + b"hello")
         self.assertIs(type(reading.error), BadMessageError)
 
+    def test_h11_wants_no_body(self) -> None:
+        """Both have found the same length, but not that it is nobody's."""
+        self.patch(guard, "check_response", lambda head, limits, to_head: (200, 5))
+        reading = Reading([b"HEAD"]).feed(b.answer(b"Content-Length: 5") + b"hello")
+        self.assertIs(type(reading.error), BadMessageError)
+        self.assertEqual(Reading([b"GET"]).feed(b.answer(b"Content-Length: 5")).error, None)
+
     def test_what_h11_refuses_is_a_message_error(self) -> None:
         self.patch(guard, "check_request", lambda head, limits: 0)
         reading = Reading().feed(b"GET / HTTP/1.1\r\n\r\n")

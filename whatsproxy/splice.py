@@ -1,8 +1,9 @@
 """Moving bytes from one socket to another inside the kernel, by way of a pipe (splice(2))."""
 
-import contextlib
 import fcntl
 import os
+
+from whatsproxy.descriptors import KEPT, below
 
 #: Bytes that a pipe is asked to hold. It holds references to what the network card or the peer has
 #: written, so more is often less: the pages are recycled while they are still in the cache.
@@ -27,6 +28,11 @@ class Pipe:
             self.size = fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         except OSError:  # fs.pipe-user-pages-soft, or a smaller fs.pipe-max-size
             self.size = fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ)
+
+    @property
+    def spared(self) -> bool:
+        """Whether there are descriptors left beside this one's but for those that are kept."""
+        return below(max(self._in, self._out), KEPT)
 
     def fill(self, source: int, most: int) -> int:
         """Take from a socket what there is and fits; 0 is the end of it. Raises OSError.
@@ -71,11 +77,15 @@ class PipePool:
             return self._idle.pop()
         if self.lent >= self._most:
             return None
-        with contextlib.suppress(OSError):  # no descriptors: so be it
+        try:
             pipe = Pipe()
-            self.lent += 1
-            return pipe
-        return None
+        except OSError:  # no descriptors
+            return None
+        if not pipe.spared:
+            pipe.close()
+            return None
+        self.lent += 1
+        return pipe
 
     def give_back(self, pipe: Pipe) -> None:
         """Take a pipe back; one with something in it, or one too many, is closed."""
