@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.peers import LOOPBACK
 from tests.splice_rig import MIB, descriptors
 from whatsproxy import splice
+from whatsproxy.descriptors import KEPT
 from whatsproxy.splice import Pipe, PipePool
 from whatsproxy.transport import ALL
 
@@ -126,6 +127,22 @@ class PoolTests(SynchronousTestCase):
         self.pool.give_back(pipe)
         self.assertEqual((descriptors(), self.pool.lent), (self.before, 0))
         self.assertEqual(self.borrow().held, 0)
+
+    def test_the_last_descriptors(self) -> None:
+        """They are the service's: bytes can be copied, the log cannot be opened elsewhere."""
+        asked: list[tuple[int, int]] = []
+        answers = [True, False]
+
+        def below(number: int, kept: int) -> bool:
+            asked.append((number, kept))
+            return answers.pop()
+
+        self.patch(splice, "below", below)
+        self.assertIsNone(self.pool.borrow())
+        self.assertEqual((descriptors(), self.pool.lent), (self.before, 0))
+        pipe = self.borrow()
+        self.assertEqual(asked, [(max(pipe._in, pipe._out), KEPT)] * 2)
+        self.pool.give_back(pipe)
 
     def test_no_descriptors(self) -> None:
         def refuse(*_: object) -> None:
