@@ -7,10 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.conformance_peer import flow_of
 from tests.fuzz.sockets import End
 from tests.peers import LOOPBACK, Listener, reactor
+from whatsproxy.hub import Hub
 from whatsproxy.hub_reactor import HubReactor
 from whatsproxy.idle_watch import IdleWatch
 from whatsproxy.relay import Relay
@@ -21,6 +24,10 @@ from whatsproxy.transport import StreamProtocol
 MIB = 1 << 20
 #: Bytes that the kernel may hold on the way to a peer (it takes twice as many): less than NOISE.
 KERNEL = MIB // 4
+#: Seconds in which something may happen, which is then attended to at once.
+MOMENT = 0.001
+#: Turns in which nothing has moved after which nothing is going to.
+STILL = 20
 #: What is sent; each side begins elsewhere in it.
 NOISE = random.Random(6).randbytes(4 * MIB)
 
@@ -62,6 +69,7 @@ class Rig:
         for transport in (self.to_client, self.to_upstream):
             transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
         self.ends = (self.client, self.upstream)
+        self._last: tuple[int, ...] = ()
         if not relayed:
             return
         self.session: Session = self.ledger.open()
@@ -79,9 +87,28 @@ class Rig:
         while not condition():
             if reactor.seconds() > deadline:
                 raise AssertionError("still not so")
-            reactor.iterate(0)
+            reactor.iterate(MOMENT)
             for end in getattr(self, "ends", ()):
                 end.go()
+
+    def fill_up(self) -> None:
+        """Wait until an upstream that has stalled gets no more, and nothing is on its way to it."""
+        still = 0
+        deadline = reactor.seconds() + 10
+        while still < STILL:
+            if reactor.seconds() > deadline:
+                raise AssertionError("it never fills up")
+            reactor.iterate(MOMENT)
+            self.client.go()
+            now = self._how_far()
+            still = still + 1 if now == self._last and self._is_full() else 0
+            self._last = now
+
+    def _is_full(self) -> bool:
+        """Tell whether there is more to be read, and the kernel sends no more of what it has."""
+        sink, peer = flow_of(self.to_upstream.getHandle()), flow_of(self.upstream._socket)
+        waits = flow_of(self.to_client.getHandle()).waiting > 0
+        return waits and sink.unsent > 0 and sink.sent == peer.received and self.relay.held() > 0
 
     def is_over(self) -> bool:
         return not self.ledger.live
@@ -91,20 +118,28 @@ class Rig:
         for end in self.ends:
             end.read()
             end.end()
-        self.turn_until(lambda: self._moved_on() and self.is_over())
+        self.turn_until(lambda: self._time_passes() and self.is_over())
         for end in self.ends:
             end.close()
 
-    def _moved_on(self) -> bool:
-        self.clock.advance(0.01)  # a farewell looks again from time to time
+    def _time_passes(self) -> bool:
+        """Let time pass while nothing else happens: a farewell looks again from time to time."""
+        now = self._how_far()
+        if now == self._last:
+            self.clock.advance(50 * MOMENT)
+        self._last = now
         return True
+
+    def _how_far(self) -> tuple[int, ...]:
+        bytes_at = (self.session.received, self.session.sent, self.relay.held())
+        return *bytes_at, *(len(end.sent) + len(end.received) for end in self.ends)
 
 
 class RelayCase(SynchronousTestCase):
     """Each test begins and ends with nothing."""
 
     def setUp(self) -> None:
-        Rig().finish()  # what Twisted opens once is open now
+        self.rig().finish()  # what Twisted opens once is open now
         self.filled: list[int] = []
         fill = Pipe.fill
 
@@ -114,6 +149,17 @@ class RelayCase(SynchronousTestCase):
             return size
 
         self.patch(Pipe, "fill", count)
+
+    def rig(self, *arguments: Any, **more: Any) -> Rig:
+        """Return a new one, of which nothing is left either if the test fails."""
+        rig = Rig(*arguments, **more)
+        self.addCleanup(self._clean, rig.fast.hub)
+        return rig
+
+    def _clean(self, hub: Hub) -> None:
+        for owner in hub.owners:
+            owner.fail(Failure(AssertionError("left over")))
+        reactor.iterate(0)
 
     def over(self, rig: Rig) -> None:
         """See that nothing is left of it."""

@@ -268,6 +268,15 @@ class UnseenTests(WireCase):
             wire.next_event()
             self.assertFalse(wire.waits_for_100)
 
+    def test_who_was_told_to_go_on(self) -> None:
+        for status, kind in ((100, h11.InformationalResponse), (417, h11.Response)):
+            wire = Wire(h11.SERVER, b.LIMITS)
+            wire.receive(b.get(b"Content-Length: 10", b"Expect: 100-continue"))
+            wire.next_event()
+            self.assertTrue(wire.waits_for_100)
+            wire.send(kind(status_code=status, headers=[]))
+            self.assertFalse(wire.waits_for_100)
+
 
 class EndTests(WireCase):
     """The connection's end, behind each byte: an error, unless a message may end there."""

@@ -1,5 +1,7 @@
 """What a protocol raises ends its connection, is logged, and harms nobody else."""
 
+import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +105,23 @@ class ErrorTests(HubCase):
         await raising.gone()
         await turn()
         self.assertEqual([e.type for e in self.flushLoggedErrors()], [Planted])
+
+    async def test_no_room_in_the_epoll(self) -> None:
+        """Nobody is told of a newcomer that cannot be looked after (fs.epoll.max_user_watches)."""
+        listener = self.listen(Peer)
+        register = self.fast.hub.register
+
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.fast.hub.register = refuse
+        bare = self.dial(listener.port)
+        await until(lambda: is_over(bare))
+        self.fast.hub.register = register
+        self.assertEqual(listener.peers, [])
+        other = self.dial(listener.port)
+        other.sendall(b"let in")
+        await (await listener.accepted()).got(b"let in")
 
     async def test_made(self) -> None:
         """An error in connectionMade ends a newcomer; the listener goes on."""

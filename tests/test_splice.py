@@ -144,6 +144,12 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(asked, [(max(pipe._in, pipe._out), KEPT)] * 2)
         self.pool.give_back(pipe)
 
+    def test_a_small_one_is_none(self) -> None:
+        """Where fs.pipe-user-pages-soft is used up copying is cheaper."""
+        self.patch(splice, "WORTHWHILE", 1 << 30)
+        self.assertIsNone(self.pool.borrow())
+        self.assertEqual((descriptors(), self.pool.lent), (self.before, 0))
+
     def test_no_descriptors(self) -> None:
         def refuse(*_: object) -> None:
             raise OSError(24, "none left")

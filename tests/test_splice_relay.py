@@ -1,5 +1,8 @@
 """Splicing in a relay: what goes through pipes arrives whole, and no pipe is left with anybody."""
 
+import errno
+import os
+import socket
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from zope.interface import implementer
 from tests.splice_rig import MIB, NOISE, RelayCase, Rig, descriptors
 from whatsproxy import hub_transport, splice
 from whatsproxy.reason import Reason
+from whatsproxy.splice import Pipe
 from whatsproxy.transport import StreamProtocol, hand_over
 
 
@@ -17,7 +21,7 @@ class RelayTests(RelayCase):
     """Two ends on the hub, and the kernel between them."""
 
     def test_much_both_ways(self) -> None:
-        rig = Rig()
+        rig = self.rig()
         rig.client.send(NOISE)
         rig.upstream.send(NOISE[::-1])
         rig.finish()
@@ -27,7 +31,7 @@ class RelayTests(RelayCase):
 
     def test_messages_are_copied(self) -> None:
         """A pipe costs more than it saves below a few KiB."""
-        rig = Rig()
+        rig = self.rig()
         for number in range(50):
             for end in rig.ends:
                 end.send(NOISE[number : number + 1000])
@@ -40,7 +44,7 @@ class RelayTests(RelayCase):
 
     def test_no_pipes(self) -> None:
         """Without a pipe the bytes are copied; nobody waits for one."""
-        rig = Rig(pipes=0)
+        rig = self.rig(pipes=0)
         rig.client.send(NOISE)
         rig.upstream.send(NOISE[::-1])
         rig.finish()
@@ -49,26 +53,73 @@ class RelayTests(RelayCase):
         self.over(rig)
 
     def test_all_pipes_taken(self) -> None:
-        """One that stalls keeps its pipe; who comes after that is served without."""
-        rig = Rig(pipes=1)
-        other = Rig(fast=rig.fast)
-        rig.upstream.stall()
+        """Who finds no pipe is served without."""
+        rig = self.rig(pipes=1)
+        pipe = rig.fast.hub.pipes.borrow()
+        assert pipe is not None
         rig.client.send(NOISE)
-        rig.turn_until(lambda: rig.to_upstream.unsent)
-        rig.turn(20)
-        self.assertEqual(rig.fast.hub.pipes.lent, 1)
-        self.filled.clear()
-        other.client.send(NOISE)
-        other.finish()
-        self.whole(other)
+        rig.finish()
+        self.whole(rig)
         self.assertEqual(self.filled, [])
+        rig.fast.hub.pipes.give_back(pipe)
+        rig.fast.hub.pipes.shrink()
+        self.over(rig)
+
+    def test_stalled_ones_do_not_keep_all_pipes(self) -> None:
+        """When more than half are lent, who stalls has the rest copied out of its pipe."""
+        rig = self.rig(pipes=2)
+        other = self.rig(fast=rig.fast)
+        for each in (rig, other):
+            each.upstream.stall()
+            each.client.send(NOISE)
+        rig.turn_until(lambda: rig.to_upstream.unsent and other.turn() is None)
+        rig.turn_until(lambda: other.to_upstream.unsent and other.turn() is None)
+        self.assertLessEqual(rig.fast.hub.pipes.lent, 1)
+        self.filled.clear()
+        third = self.rig(fast=rig.fast)
+        third.client.send(NOISE)
+        for each in (third, other, rig):
+            each.finish()
+            self.whole(each)
+        self.assertTrue(self.filled)
+        self.over(rig)
+
+    def test_urgent_data(self) -> None:
+        """Splicing does not get past it, and a FIN behind it must not come early (tcp(7))."""
+        rig = self.rig()
+        rig.client.send(NOISE[:MIB])
+        rig.turn_until(lambda: len(rig.upstream.received) == MIB)
+        self.assertTrue(self.filled)
+        bare = rig.client._socket
+        assert bare is not None
+        rig.client.send(NOISE[:50_000])
+        bare.send(b"!", socket.MSG_OOB)
+        rig.client.send(NOISE[:50_000])
         rig.finish()
         self.whole(rig)
         self.over(rig)
 
+    def test_no_splice_here(self) -> None:
+        """An old system, or a sandbox, may refuse it: from then on all is copied."""
+        for number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+
+            def refuse(*_: object, number: int = number) -> int:
+                self.filled.append(number)
+                raise OSError(number, os.strerror(number))
+
+            self.patch(Pipe, "fill", refuse)
+            self.filled.clear()
+            rig = self.rig()
+            rig.client.send(NOISE)
+            rig.upstream.send(NOISE[::-1])
+            rig.finish()
+            self.whole(rig)
+            self.assertEqual(self.filled, [number])
+            self.over(rig)
+
     def test_a_pipe_is_borrowed_for_its_bytes_only(self) -> None:
         """Idle, a relay is two descriptors."""
-        rig = Rig()
+        rig = self.rig()
         idle = descriptors()
         rig.client.send(NOISE)
         rig.turn_until(lambda: rig.upstream.received == NOISE)
@@ -80,11 +131,10 @@ class RelayTests(RelayCase):
 
     def test_held(self) -> None:
         """What is in a pipe is held for somebody, as what is in a buffer is, and limits reading."""
-        rig = Rig()
+        rig = self.rig()
         rig.upstream.stall()
         rig.client.send(NOISE)
-        rig.turn_until(lambda: rig.to_upstream.unsent)
-        rig.turn(20)
+        rig.fill_up()
         held = rig.relay.held()
         self.assertEqual(held, rig.to_upstream._pipe.held)
         self.assertLessEqual(held, splice.PIPE_SIZE)
@@ -101,12 +151,11 @@ class RelayTests(RelayCase):
 
     def test_a_limit_means_copying(self) -> None:
         """Where less may wait than a pipe holds, there is none."""
-        rig = Rig()
+        rig = self.rig()
         rig.relay.limit(1000)
         rig.upstream.stall()
         rig.client.send(NOISE)
-        rig.turn_until(lambda: rig.to_upstream.unsent)
-        rig.turn(20)
+        rig.fill_up()
         self.assertLessEqual(rig.relay.held(), 2000)
         rig.finish()
         self.whole(rig)
@@ -115,7 +164,7 @@ class RelayTests(RelayCase):
 
     def test_a_limit_of_the_sink(self) -> None:
         """It is the sink's limit that says how much may wait for it."""
-        rig = Rig()
+        rig = self.rig()
         rig.to_upstream.bufferSize = 1000
         rig.client.send(NOISE)
         rig.finish()
@@ -125,11 +174,10 @@ class RelayTests(RelayCase):
 
     def test_written_behind_a_pipe(self) -> None:
         """What is written while something is in the pipe comes after that."""
-        rig = Rig()
+        rig = self.rig()
         rig.upstream.stall()
         rig.client.send(NOISE)
-        rig.turn_until(lambda: rig.to_upstream.unsent)
-        rig.turn(20)
+        rig.fill_up()
         moved, held = rig.session.received, rig.relay.held()
         rig.upstream.read()
         rig.upstream.go()  # the kernel has room again; the hub does not know it yet
@@ -142,7 +190,7 @@ class RelayTests(RelayCase):
 
     def test_the_last_words_of_a_sink(self) -> None:
         """What an upstream says before it breaks off arrives, though it takes nothing more."""
-        rig = Rig()
+        rig = self.rig()
         rig.client.send(NOISE)
         rig.turn_until(lambda: rig.upstream.received == NOISE)
         self.filled.clear()
@@ -158,12 +206,11 @@ class RelayTests(RelayCase):
 
     def test_the_end_behind_a_pipe(self) -> None:
         """A FIN waits for what is still in the pipe; the other direction goes on."""
-        rig = Rig()
+        rig = self.rig()
         rig.upstream.stall()
         rig.client.send(NOISE)
         rig.client.end()
-        rig.turn_until(lambda: rig.to_upstream.unsent)
-        rig.turn(20)
+        rig.fill_up()
         self.assertFalse(rig.upstream.saw_end)
         rig.upstream.send(b"meanwhile")
         rig.turn_until(lambda: rig.client.received == b"meanwhile")
@@ -178,11 +225,10 @@ class RelayTests(RelayCase):
     def test_reset_with_a_full_pipe(self) -> None:
         """What is in the pipe is lost with whom it is for, and the pipe with it."""
         for breaks in ("client", "upstream"):
-            rig = Rig()
+            rig = self.rig()
             rig.upstream.stall()
             rig.client.send(NOISE)
-            rig.turn_until(lambda rig=rig: rig.to_upstream.unsent)
-            rig.turn(20)
+            rig.fill_up()
             getattr(rig, breaks).reset()
             # The upstream, if it is left, reads what there was.
             rig.finish()
@@ -190,10 +236,10 @@ class RelayTests(RelayCase):
             self.over(rig)
 
     def test_aborted_with_a_full_pipe(self) -> None:
-        rig = Rig()
+        rig = self.rig()
         rig.upstream.stall()
         rig.client.send(NOISE)
-        rig.turn_until(lambda: rig.to_upstream.unsent)
+        rig.fill_up()
         rig.relay.abort(Reason.IDLE)
         rig.turn_until(rig.is_over)
         rig.finish()
@@ -204,8 +250,8 @@ class RelayTests(RelayCase):
         """What a relay may move at a time is bounded; then the others have their turn."""
         self.patch(hub_transport, "BUDGET", 128 * 1024)
         self.patch(splice, "PIPE_SIZE", 64 * 1024)
-        bulk = Rig()
-        chat = Rig(fast=bulk.fast)
+        bulk = self.rig()
+        chat = self.rig(fast=bulk.fast)
         for number in range(1, 6):
             bulk.client.send(NOISE[: MIB // 2])
             chat.client.send(b"x")
@@ -266,7 +312,7 @@ class MeasureTests(RelayCase):
         st.sampled_from([0, 16]),
     )
     def test_not_a_byte_more(self, sizes: list[int], most: int, pipes: int) -> None:
-        rig = Rig(pipes, relayed=False)
+        rig = self.rig(pipes, relayed=False)
         measured = Measured()
         measured.left, measured.other = most, rig.to_upstream
         hand_over(rig.near[0], measured)
@@ -313,7 +359,7 @@ class AnythingTests(RelayCase):
     @settings(max_examples=40)
     @given(st.lists(_steps, max_size=12), st.sampled_from([0, 1, 16]))
     def test_whole(self, steps: list[tuple[str, str, int, int]], pipes: int) -> None:
-        rig = Rig(pipes)
+        rig = self.rig(pipes)
         self.play(rig, steps)
         rig.finish()
         self.whole(rig)
@@ -324,7 +370,7 @@ class AnythingTests(RelayCase):
     def test_broken_off(
         self, steps: list[tuple[str, str, int, int]], breaks: str, pipes: int
     ) -> None:
-        rig = Rig(pipes)
+        rig = self.rig(pipes)
         self.play(rig, steps)
         getattr(rig, breaks).reset()
         rig.finish()

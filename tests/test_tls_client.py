@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from tests.peers import LOOPBACK, Listener, reactor, until
-from tests.support import RAW, LoopbackCase
+from tests.support import RAW, LoopbackCase, fast
 from tests.tls_peers import CA, TLS12, TlsPeer, server_context
 from tests.tls_support import tls_settings
 from whatsproxy import certificates
@@ -48,7 +48,7 @@ class ClientCase(LoopbackCase):
         client.load()
 
         def leg(_: Destination, within: float) -> Any:
-            return TCP4ClientEndpoint(reactor, LOOPBACK, server.port, timeout=within)
+            return TCP4ClientEndpoint(fast, LOOPBACK, server.port, timeout=within)
 
         return Upstream(clock or reactor, [leg], seconds, client)
 

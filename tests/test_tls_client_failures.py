@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.peers import LOOPBACK, FakeSocks, Listener, Peer, by_name, reactor, turn, until
 from tests.socks5_attempt import GRANTED
-from tests.support import RAW, WHATSAPP, log_lines
+from tests.support import RAW, WHATSAPP, fast, log_lines
 from tests.test_tls_client import OTHERS, THERE, ClientCase
 from tests.tls_peers import CA, TLS12, TlsPeer, server_context
 from tests.tls_support import TlsCase, ca_file, tls_settings
@@ -131,7 +131,7 @@ class TimeTests(ClientCase):
 
         def leg(destination: Destination, within: float) -> Any:
             port = ports[destination.port]
-            return TCP4ClientEndpoint(reactor, LOOPBACK, port, timeout=within)
+            return TCP4ClientEndpoint(fast, LOOPBACK, port, timeout=within)
 
         upstream = Upstream(reactor, [leg], 0.6, client)
         arrival: Any = await upstream.connect([Destination("origin.test", 1, tls=True), THERE])
@@ -146,7 +146,7 @@ class TimeTests(ClientCase):
         client.load()
         for there in (Destination("origin.test", 443), THERE):
             proxy = SocksProxy(Destination(LOOPBACK, server.port))
-            leg = socks5_leg(reactor, Resolver(reactor), proxy)
+            leg = socks5_leg(fast, Resolver(reactor), proxy)
             with self.assertRaises(Exception) as caught:
                 await Upstream(reactor, [leg], 0.1, client).connect([there])
             self.assertIs(reason_of(caught.exception), Reason.SOCKS_TIMEOUT, str(there))
@@ -154,7 +154,7 @@ class TimeTests(ClientCase):
     async def test_a_dial_that_hangs(self) -> None:
         client = TlsClient(reactor, tls_settings())
         client.load()
-        leg = direct_leg(reactor, Resolver(reactor))
+        leg = direct_leg(fast, Resolver(reactor))
         there = Destination("192.0.2.1", 443, tls=True)
         with self.assertRaises(Exception) as caught:
             await Upstream(reactor, [leg], 0.1, client).connect([there])
@@ -183,7 +183,7 @@ class SocksTests(ClientCase):
         client = TlsClient(reactor, tls_settings())
         client.load()
         proxy = SocksProxy(Destination(LOOPBACK, server.port))
-        leg = socks5_leg(reactor, Resolver(reactor), proxy)
+        leg = socks5_leg(fast, Resolver(reactor), proxy)
         upstream = Upstream(reactor, [leg], 5.0, client)
         arrival: Any = await upstream.connect([THERE])
         arrival.transport.write(RAW)

@@ -123,7 +123,9 @@ class UpgradeTests(HttpCase):
         client, origin = await self.asked(get(WEB, b"/chat", *upgrade))
         origin.write(b"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         await until(lambda: b"\r\n\r\n" in client.received)
+        (session,) = self.factory.ledger.live
         origin.end()
+        await until(lambda: session.holder._upstream.gone)
         await until(lambda: self.a_moment_passes() and client.lost)
         await client.truncated()
         await self.ended_with(Reason.UPSTREAM_RESET)

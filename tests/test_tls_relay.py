@@ -234,10 +234,11 @@ class TruncatedTests(RelayCase):
         self.assertEqual(self.proxy.ledger.errors, 1)
 
     async def test_the_upstream_breaks_off(self) -> None:
-        client, upstream, _ = await self.joined()
+        client, upstream, relay = await self.joined()
         upstream.write(b"half a mess")
         await client.got(b"half a mess")
         upstream.reset()
+        await until(lambda: relay._upstream.gone)
         await until(lambda: self.a_moment_passes() and client.lost)
         await client.truncated()
         await self.ended_with(Reason.UPSTREAM_RESET)

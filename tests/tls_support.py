@@ -11,7 +11,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import Clock
 
 from tests.peers import LOOPBACK, Listener, reactor
-from tests.support import LoopbackCase, make_settings
+from tests.support import LoopbackCase, fast, make_settings
 from tests.tls_peers import CA, OURS, TlsPeer, client_side, server_side
 from whatsproxy.destination import Destination
 from whatsproxy.factory import ProxyFactory, told_upstreams
@@ -47,7 +47,7 @@ def redirecting(
 
     def leg(destination: Destination, seconds: float) -> Any:
         port = places[destination.host, destination.port].port
-        return TCP4ClientEndpoint(reactor, LOOPBACK, port, timeout=seconds)
+        return TCP4ClientEndpoint(fast, LOOPBACK, port, timeout=seconds)
 
     return leg
 

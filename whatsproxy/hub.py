@@ -18,7 +18,9 @@ from zope.interface import implementer
 from whatsproxy.splice import PipePool
 
 #: All that is to be heard of a socket, told when it changes.
-_EVERYTHING = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EVERYTHING = (
+    select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+)
 #: Events that are taken at a time, and how often, before the rest of the reactor has its turn: that
 #: costs more than a socket's.
 BATCH = 128
@@ -128,7 +130,9 @@ class Hub:
     def doRead(self) -> None:
         """Tell what has happened (called by the reactor)."""
         owners = self._owners
-        for _ in range(BATCHES):
+        # The bound is for what does not end; each socket is heard once, whatever their number: what
+        # is due after this turn must know of all that came in time (see protocols.deadline).
+        for _ in range(max(BATCHES, 1 + self._count // BATCH)):
             batch = self._epoll.poll(0, BATCH)
             if not batch:
                 return

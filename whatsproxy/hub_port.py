@@ -86,20 +86,22 @@ class HubPort(Port):
         """Nothing else is to be ended (called by the hub)."""
 
     def _welcome(self, hub: Hub, newcomer: Socket, name: Any) -> None:
+        newcomer.setblocking(False)
+        transport = HubTransport(hub, newcomer, None)
         try:
-            newcomer.setblocking(False)
-            address = address_of(name)
-            protocol = self.factory.buildProtocol(address)  # type: ignore[union-attr]  # it is listening
-            if protocol is None:
-                newcomer.close()
-                return
-            transport = HubTransport(hub, newcomer, protocol)
+            # First: where there is no room for it (fs.epoll.max_user_watches) nobody is to know it.
             hub.register(newcomer.fileno(), transport)
-        except Exception:
+        except OSError as e:
             newcomer.close()
-            self._logger.failure("a newcomer could not be let in")
+            self._logger.error("a newcomer was closed: {why}", why=e.strerror)
             return
         try:
+            protocol = self.factory.buildProtocol(address_of(name))  # type: ignore[union-attr]  # it is listening
+            if protocol is None:
+                hub.forget(newcomer.fileno())
+                newcomer.close()
+                return
+            transport.protocol = protocol
             protocol.makeConnection(transport)
         except Exception:
             self._logger.failure("a newcomer could not be served")

@@ -4,6 +4,7 @@ Whoever is given it as a reactor gets sockets on the hub unnoticed, endpoint des
 ``tcp6:``, ``systemd:``) included. ``unix:`` and ``ssl:`` stay what they are.
 """
 
+import os
 import socket
 from typing import Any
 
@@ -15,7 +16,7 @@ from whatsproxy.hub_connector import HubConnector
 from whatsproxy.hub_port import HubPort
 
 #: Pipes for splicing, two descriptors each.
-PIPES = 16
+PIPES = 16 if hasattr(os, "splice") else 0
 
 
 @implementer(IReactorTCP, IReactorSocket)

@@ -27,7 +27,7 @@ SMALL = 4096
 #: Bytes that one socket may move in a turn before the others have theirs.
 BUDGET = 1024 * 1024
 #: Bytes that may be looked at before they are read.
-LOOK = 16 * 1024 + 1
+LOOK = 17 * 1024  # a PROXY header, and as much as is ever sniffed
 
 # What a state is made of.
 _PAUSED = 1  # its protocol does not want to read
@@ -50,9 +50,10 @@ _DEAF = _PAUSED | _EOF | _LOSING | _DEAD | _GONE
 _MUTE = _ENDING | _ENDED | _LOSING | _DEAD | _GONE
 
 # select's, as numbers: a name of a module is looked up anew each time.
-_IN_ERR_HUP_RDHUP = 0x1 | 0x8 | 0x10 | 0x2000
+_IN_ERR_HUP_RDHUP = 0x1 | 0x2 | 0x8 | 0x10 | 0x2000
 _OUT_ERR_HUP = 0x4 | 0x8 | 0x10
 _ERR = 0x8
+_PRI = 0x2  # urgent data (tcp(7)): a read ends in front of it, whatever is behind it
 _NO_MORE_TO_COME = 0x8 | 0x10 | 0x2000
 
 _CONNECTION_ABORTED = Failure(ConnectionAborted())
@@ -143,7 +144,7 @@ class HubTransport:
             got = len(data)
             if got < size:
                 # The queue is empty, then; unless there is an end to be found behind it.
-                if not events & _NO_MORE_TO_COME:
+                if not events & (_NO_MORE_TO_COME | _PRI):
                     self._state &= ~_BULK
                     return
             else:
@@ -187,33 +188,42 @@ class HubTransport:
         """
         if (
             type(sink) is not HubTransport
+            or events & _PRI  # splice(2) does not get past urgent data
             or sink._state & _MUTE
             or sink._out is not None
             or sink._pipe is not None
             or sink._limit < AMPLE
         ):
             return False
-        pipe = self._hub.pipes.borrow()
+        pools = self._hub.pipes
+        pipe = pools.borrow()
         if pipe is None:
             return False
         number, sink_number = self._socket.fileno(), sink._socket.fileno()
         moved = 0
-        ended = broken = False
+        broken = False
+        unsure = False  # whether it is the end, which only a read can tell
         try:
             while moved < BUDGET:
                 try:
                     got = pipe.fill(number, most - moved)
                 except BlockingIOError:
                     break
-                except OSError:
-                    self._die(_RESET)
+                except OSError as e:
+                    if moved or not pools.is_refusal(e):
+                        self._die(_RESET)
+                    else:
+                        unsure = True
                     break
                 if not got:
-                    ended = True
+                    unsure = True
                     break
                 moved += got
                 if not pipe.empty(sink_number):
-                    sink._pipe, pipe = pipe, None
+                    if pools.scarce:
+                        sink._out = pipe.rest()
+                    else:
+                        sink._pipe, pipe = pipe, None
                     break
                 if moved == most:
                     break
@@ -221,20 +231,18 @@ class HubTransport:
             broken = True
             sink._unsendable()
         if pipe is not None:
-            self._hub.pipes.give_back(pipe)
+            pools.give_back(pipe)
         self._state = self._state | _BULK if moved > SMALL else self._state & ~_BULK
-        full = sink._pipe is not None
+        full = sink._pipe is not None or sink._out is not None
         if full:
             self._state |= _READY
             sink._stop_producer()
         self.protocol.moved(moved)
-        if ended:
-            self._peer_ended(events)
-        elif full:
+        if full:
             pass  # who is paused now is resumed
         elif broken or moved >= BUDGET:
             self._rearm()
-        elif moved == most:
+        elif unsure or moved == most:
             return not self._may_read_on()
         return True
 
@@ -564,7 +572,8 @@ class HubTransport:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
-        protocol.connectionLost(why)
+        if protocol is not None:  # it came so far
+            protocol.connectionLost(why)
 
     def _drop_unsent(self) -> None:
         self._out = None

@@ -45,9 +45,13 @@ def fast_reactor(reactor: Any) -> Any:
     """Return the hub in front of a reactor, where there can be one."""
     if sys.platform != "linux" or not IReactorFDSet.providedBy(reactor):
         return reactor
-    from whatsproxy.hub_reactor import HubReactor  # it needs epoll to be imported
+    try:
+        from whatsproxy.hub_reactor import HubReactor  # it needs epoll to be imported
 
-    return HubReactor(reactor)
+        return HubReactor(reactor)
+    except (AttributeError, OSError) as e:  # a Python without epoll or eventfd; a sandbox
+        log.warn("no fast path here: {why}", why=e)
+        return reactor
 
 
 class ProxyService(Service):

@@ -1,7 +1,10 @@
 """Moving bytes from one socket to another inside the kernel, by way of a pipe (splice(2))."""
 
+import errno
 import fcntl
 import os
+
+from twisted.logger import Logger
 
 from whatsproxy.descriptors import KEPT, below
 
@@ -9,8 +12,14 @@ from whatsproxy.descriptors import KEPT, below
 #: written, so more is often less: the pages are recycled while they are still in the cache.
 PIPE_SIZE = 256 * 1024
 
+#: Bytes of a pipe that is worth having (fs.pipe-user-pages-soft may be used up).
+WORTHWHILE = 64 * 1024
+#: How a system says that it does not splice at all, or not these: an old one, or a sandbox.
+_REFUSALS = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 #: Pipes that are kept while nobody has them: all but stalled streams give theirs back at once.
 SPARE = 4
+
+log = Logger()
 
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "splice") else 0
 
@@ -52,6 +61,14 @@ class Pipe:
             return False
         return True
 
+    def rest(self) -> bytearray:
+        """Return what is in it, which leaves it empty."""
+        data = bytearray()
+        while self.held:
+            data += os.read(self._out, self.held)
+            self.held -= len(data)
+        return data
+
     def close(self) -> None:
         """Let go of it, and of what is in it."""
         os.close(self._in)
@@ -72,20 +89,34 @@ class PipePool:
 
     def borrow(self) -> Pipe | None:
         """Return an empty pipe, or None where there is none to be had."""
+        if self.lent >= self._most:
+            return None
         if self._idle:
             self.lent += 1
             return self._idle.pop()
-        if self.lent >= self._most:
-            return None
         try:
             pipe = Pipe()
         except OSError:  # no descriptors
             return None
-        if not pipe.spared:
+        if not pipe.spared or pipe.size < WORTHWHILE:
             pipe.close()
             return None
         self.lent += 1
         return pipe
+
+    @property
+    def scarce(self) -> bool:
+        """Whether whoever does not need a pipe for what follows at once should give it back."""
+        return 2 * self.lent > self._most
+
+    def is_refusal(self, error: OSError) -> bool:
+        """Tell whether there is no splicing here at all; then there is none from now on."""
+        if error.errno not in _REFUSALS:
+            return False
+        if self._most:
+            log.warn("no splice(2): {why}; bytes are copied", why=error.strerror)
+        self._most = 0
+        return True
 
     def give_back(self, pipe: Pipe) -> None:
         """Take a pipe back; one with something in it, or one too many, is closed."""
