@@ -163,6 +163,7 @@ class RelayCase(SynchronousTestCase):
 
     def over(self, rig: Rig) -> None:
         """See that nothing is left of it."""
+        rig.turn()  # what a timer has just put off is done
         hub = rig.fast.hub
         self.assertEqual((hub.owners, hub.pipes.lent, hub.pipes._idle), ([], 0, []))
         self.assertNotIn(hub, reactor.getReaders())

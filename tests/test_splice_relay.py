@@ -53,16 +53,18 @@ class RelayTests(RelayCase):
         self.over(rig)
 
     def test_all_pipes_taken(self) -> None:
-        """Who finds no pipe is served without."""
+        """Who comes when others have all pipes is served without."""
         rig = self.rig(pipes=1)
         pipe = rig.fast.hub.pipes.borrow()
         assert pipe is not None
         rig.client.send(NOISE)
-        rig.finish()
-        self.whole(rig)
+        rig.turn_until(lambda: rig.upstream.received == NOISE)
         self.assertEqual(self.filled, [])
         rig.fast.hub.pipes.give_back(pipe)
-        rig.fast.hub.pipes.shrink()
+        rig.client.send(NOISE)
+        rig.finish()
+        self.whole(rig)
+        self.assertTrue(self.filled)
         self.over(rig)
 
     def test_stalled_ones_do_not_keep_all_pipes(self) -> None:

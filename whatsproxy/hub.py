@@ -8,6 +8,7 @@ system call is believed.
 
 import os
 import select
+from _socket import socket as Socket  # noqa: N812  # see hub_transport
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -62,6 +63,7 @@ class Hub:
         self._count = 0  # of descriptors, and of listeners among them
         self._listeners = 0
         self._unsettled: list[Unsettled] = []
+        self._closing: list[Socket] = []
         self._in_batch = False
         # It always rings, and is listened to while something is to be settled with no batch to end.
         self._bell = os.eventfd(1, os.EFD_CLOEXEC)
@@ -78,10 +80,14 @@ class Hub:
         owners = self._owners
         if number >= len(owners):
             owners.extend([None] * (number + 64 - len(owners)))
+        if not self._count:
+            try:
+                self.reactor.addReader(self)
+            except OSError:
+                self._epoll.unregister(number)
+                raise
         owners[number] = owner
         self._count += 1
-        if self._count == 1:
-            self.reactor.addReader(self)
 
     def replace(self, number: int, owner: Hubbed) -> None:
         """Let somebody else own a descriptor that is registered."""
@@ -98,6 +104,21 @@ class Hub:
         if self._count == self._listeners:
             self._rest()
 
+    def close(self, socket: Socket) -> None:
+        """Close a socket, at once, but not before no event of this batch can name it any more.
+
+        Its number would be the next newcomer's, and what happened to it happen to that.
+        """
+        self.forget(socket.fileno())
+        if self._in_batch:
+            self._closing.append(socket)
+        else:
+            socket.close()
+
+    def heed(self, number: int, heeded: bool) -> None:
+        """Tell of a listener's newcomers, or do not; its place might not be had again."""
+        self._epoll.modify(number, select.EPOLLIN if heeded else 0)
+
     def listen_no_more(self, number: int) -> None:
         """Let go of a listener, which goes on without the hub."""
         self._epoll.unregister(number)
@@ -111,8 +132,12 @@ class Hub:
         """
         self._unsettled.append(one)
         if not self._in_batch and not self._listening:
-            self._listening = True
-            self.listen(self._bell, self)
+            try:
+                self.listen(self._bell, self)
+            except OSError:  # there is no room for it (fs.epoll.max_user_watches)
+                self.reactor.callLater(0, self._settle)
+            else:
+                self._listening = True
 
     def _rest(self) -> None:
         """Keep nothing that connections need; with the last listener leave the reactor."""
@@ -147,7 +172,7 @@ class Hub:
                             _fail(owner)
             finally:
                 self._in_batch = False
-                if self._unsettled:
+                if self._unsettled or self._closing:
                     self._settle()
 
     def happened(self, events: int) -> None:
@@ -173,6 +198,8 @@ class Hub:
         finally:
             unsettled.clear()
             self._in_batch = False
+            while self._closing:
+                self._closing.pop().close()
 
     def connectionLost(self, reason: Failure) -> None:
         """Nothing is done: the epoll lives as long as the hub (IReadDescriptor)."""

@@ -151,8 +151,7 @@ class HubConnector:
         connecting, self._socket = self._socket, None
         self._stop_timer()
         if connecting is not None:
-            self._reactor.hub.forget(connecting.fileno())
-            connecting.close()
+            self._reactor.hub.close(connecting)
         factory, self._factory = self._factory, None
         self._error = None
         if factory is not None:

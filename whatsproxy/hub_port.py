@@ -25,7 +25,8 @@ class HubPort(Port):
     """A listener of Twisted's whose connections are on the hub."""
 
     reactor: Any
-    _reading = False
+    _on_hub = False
+    _stopped: "Deferred[None] | None" = None
 
     def startListening(self) -> None:
         """Begin; what is set here holds for all newcomers (tcp(7))."""
@@ -35,15 +36,23 @@ class HubPort(Port):
 
     def startReading(self) -> None:
         """Let newcomers in from now on."""
-        if not self._reading:
-            self._reading = True
+        if self._on_hub:
+            self.reactor.hub.heed(self.socket.fileno(), True)
+        else:
             self.reactor.hub.listen(self.socket.fileno(), self)
+            self._on_hub = True
 
     def stopReading(self) -> None:
         """Let them wait."""
-        if self._reading:
-            self._reading = False
+        if self._on_hub:
+            self.reactor.hub.heed(self.socket.fileno(), False)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close (called when it is stopped, and where the service cannot start)."""
+        if self._on_hub:
+            self._on_hub = False
             self.reactor.hub.listen_no_more(self.socket.fileno())
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def happened(self, events: int) -> None:
         """Let newcomers in (called by the hub)."""
@@ -68,19 +77,21 @@ class HubPort(Port):
 
     def loseConnection(self, connDone: Failure = CLOSED) -> "Deferred[None]":
         """Stop listening; the answer fires when the port is closed."""
-        self.disconnecting = True
-        self.stopReading()
-        self.deferred = Deferred()
-        self.reactor.hub.settle_later(self)
-        return self.deferred
+        if self._stopped is None:
+            self._stopped = Deferred()
+            self.disconnecting = True
+            self.stopReading()
+            self.reactor.hub.settle_later(self)
+        return self._stopped
 
     stopListening = loseConnection
 
     def settle(self) -> None:
         """Close (called by the hub)."""
         if self.connected:
-            self.connectionLost(CLOSED)  # type: ignore[no-untyped-call]
-        self.deferred.callback(None)
+            self.connectionLost(CLOSED)
+        assert self._stopped is not None
+        self._stopped.callback(None)
 
     def fail(self, failure: Failure) -> None:
         """Nothing else is to be ended (called by the hub)."""

@@ -186,6 +186,10 @@ class Guard:
 
 def _cut(data: bytearray, size: int) -> bytes:
     """Take so many bytes, or what there is, off the beginning."""
+    if size >= len(data):
+        piece = bytes(data)
+        data.clear()
+        return piece
     piece = bytes(data[:size])
     del data[:size]
     return piece
