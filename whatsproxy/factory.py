@@ -117,16 +117,15 @@ class ProxyFactory:
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
         """Let a client in by a door of no rules of its own."""
-        return self.accept(addr, self._door)
+        return self.accept(number_at(addr), self._door)
 
     def door_of(self, listener: Listener) -> Door:
         """Return the factory for a listener."""
         allow = self._list(f"listener.allow ({listener.endpoint})", listener.allow)
         return Door(self, listener.kinds, proxy_protocol=listener.proxy_protocol, allow=allow)
 
-    def accept(self, address: IAddress, door: Door) -> IProtocol | None:
-        """Return the first protocol of a connection, or None, which closes it."""
-        client = number_at(address)
+    def accept(self, client: int | None, door: Door) -> IProtocol | None:
+        """Return the first protocol of a connection, or None, which closes it (Doorkeeper)."""
         if len(self.ledger.live) >= self.settings.server.max_connections:
             self._reject(Reason.REJECTED, client)
             return None

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from whatsproxy.hub import Hub
 from whatsproxy.hub_transport import HubTransport, address_of
+from whatsproxy.networks import number_of
 
 #: Newcomers that are let in at a time.
 ACCEPTS = 64
@@ -30,6 +31,8 @@ class HubPort(Port):
 
     def startListening(self) -> None:
         """Begin; what is set here holds for all newcomers (tcp(7))."""
+        #: Of a factory that needs only the number of a newcomer's address.
+        self._build_for = getattr(self.factory, "build_for", None)
         super().startListening()
         with contextlib.suppress(OSError):  # no TCP, after all
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -107,7 +110,11 @@ class HubPort(Port):
             self._logger.error("a newcomer was closed: {why}", why=e.strerror)
             return
         try:
-            protocol = self.factory.buildProtocol(address_of(name))  # type: ignore[union-attr]  # it is listening
+            build_for = self._build_for
+            if build_for is not None:
+                protocol = build_for(number_of(name[0]))
+            else:
+                protocol = self.factory.buildProtocol(address_of(name))  # type: ignore[union-attr]  # it is listening
             if protocol is None:
                 hub.forget(newcomer.fileno())
                 newcomer.close()

@@ -8,7 +8,6 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IHandshakeListener
 from twisted.python.failure import Failure
 
 from whatsproxy.hub_transport import (
@@ -145,9 +144,9 @@ class HubTls(HubTransport, Encrypted):
         self._state &= ~_SHAKING
         if self._later is not None:
             self._tls.set_context(self._later)
-        protocol = self.protocol
-        if IHandshakeListener.providedBy(protocol):
-            protocol.handshakeCompleted()
+        completed = getattr(self.protocol, "handshakeCompleted", None)  # IHandshakeListener's
+        if completed is not None:
+            completed()
         if self._out is not None:
             self._flush()
         state = self._state

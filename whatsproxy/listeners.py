@@ -18,6 +18,7 @@ from whatsproxy.listen_codecs import Listener, listener_at
 from whatsproxy.networks import AddressSet
 from whatsproxy.settings import ServerSettings
 from whatsproxy.sniff import Kind
+from whatsproxy.transport import number_at
 
 #: The longest queue of connections not yet accepted; the kernel's somaxconn caps it.
 BACKLOG = 4096
@@ -28,8 +29,11 @@ log = Logger()
 class Doorkeeper(Protocol):
     """Who decides about newcomers."""
 
-    def accept(self, address: IAddress, door: "Door") -> IProtocol | None:
-        """Return the first protocol of a connection, or None, which closes it."""
+    def accept(self, client: int | None, door: "Door") -> IProtocol | None:
+        """Return the first protocol of a client's connection, or None, which closes it.
+
+        ``client`` is the number of its address (see networks); a unix socket has none.
+        """
 
 
 @implementer(IProtocolFactory)
@@ -61,8 +65,12 @@ class Door:
         """Nothing is to be put away: connections outlive their listener."""
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
-        """Ask about a newcomer."""
-        return self._keeper.accept(addr, self)
+        """Ask about a newcomer (called by Twisted)."""
+        return self._keeper.accept(number_at(addr), self)
+
+    def build_for(self, client: int) -> IProtocol | None:
+        """Ask about a newcomer (called by the hub, which makes no object of each address)."""
+        return self._keeper.accept(client, self)
 
 
 def listeners_of(settings: ServerSettings) -> list[Listener]:

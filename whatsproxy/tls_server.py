@@ -76,7 +76,7 @@ class TlsServer:
     def load(self) -> None:
         """Read, or make, all certificates anew. Raises CertificateError, and keeps the old ones."""
         if self._context is None:
-            self._watching = self._new_context()
+            self._watching = SSL.Context(SSL.TLS_SERVER_METHOD)
             self._watching.set_info_callback(note_handshake)
             self._context = self._new_context()
         self._loaded = self._stamps()  # of now: a file that changes meanwhile is read again
