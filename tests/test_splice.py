@@ -93,6 +93,20 @@ class PipeTests(SynchronousTestCase):
         self.assertGreaterEqual(pipe.size, 4096)
 
 
+class RestTests(SynchronousTestCase):
+    def test_in_pieces(self) -> None:
+        """What the kernel hands over in several reads."""
+        pipe = Pipe()
+        self.addCleanup(pipe.close)
+        data = bytes(range(256)) * 64
+        os.write(pipe._in, data)
+        pipe.held = len(data)
+        read = os.read
+        self.patch(splice.os, "read", lambda fd, size: read(fd, min(size, 5000)))
+        self.assertEqual(pipe.rest(), data)
+        self.assertEqual(pipe.held, 0)
+
+
 class PoolTests(SynchronousTestCase):
     """There are only so many pipes, and each is with one at a time."""
 

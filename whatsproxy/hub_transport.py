@@ -25,7 +25,7 @@ from whatsproxy.transport import AMPLE, StreamProtocol
 #: Bytes read at first: a message. Whoever fills that gets the larger amounts.
 SMALL = 4096
 #: Bytes that one socket may move in a turn before the others have theirs.
-BUDGET = 1024 * 1024
+BUDGET = 256 * 1024
 #: Bytes that may be looked at before they are read.
 LOOK = 17 * 1024  # a PROXY header, and as much as is ever sniffed
 

@@ -65,8 +65,9 @@ class Pipe:
         """Return what is in it, which leaves it empty."""
         data = bytearray()
         while self.held:
-            data += os.read(self._out, self.held)
-            self.held -= len(data)
+            piece = os.read(self._out, self.held)
+            data += piece
+            self.held -= len(piece)
         return data
 
     def close(self) -> None:

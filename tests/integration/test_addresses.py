@@ -42,6 +42,7 @@ class AddressTests(HttpTestCase):
         service.wait_for_ends({"refused_address": 2, "client_closed": 1})
         self.assertEqual([], origin.requests)
         self.assertEqual([], secure.requests)
+        service.wait_for(r"(?s)(?:refused_address.*?\n.*?){3}")  # lines are written in bundles
         lines = [line for line in service.output().splitlines() if "refused_address" in line]
         self.assertEqual(3, len(lines), lines)
         for line in lines:
