@@ -128,8 +128,10 @@ class _Eye:
         again = twisted.acted.count("lose_write") + self._has_ended > 1
         if again and "lose_write" in twisted.acted and _ends(twisted):
             return TWICE
-        if (self._has_lost or self._has_ended) and self._was_paused:
-            return WAITS
+        if (self._has_lost or self._has_ended) and twisted.producer:
+            behind = other.peer_saw and not twisted.peer_saw
+            if self._was_paused or behind or (_ends(other) and not _ends(twisted)):
+                return WAITS
         for act in twisted.acted:
             if act in _WRITES and (
                 self._has_lost or (self._has_ended and "write_lost" not in self._told)

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from tests.peers import Peer, settled, until
-from whatsproxy.transport import unsent
+from whatsproxy.transport import AMPLE, set_buffer, unsent
 
 #: Its length is prime to every buffer size, so that a lost or repeated piece shows.
 _BLOCK = random.Random(1928).randbytes(1_000_003)
@@ -112,6 +112,8 @@ async def fill(
     ``nudge`` makes the reader send something: its kernel acknowledges at once, not 40 ms later.
     """
     sent = 0
+    # A pipe would pause the sender at once: as in times of scarcity, there is none.
+    set_buffer(through, AMPLE - 1)
     # Fixed, the kernel's own buffer does not grow later on.
     through.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
     while buffered(through) < PIECE // 2:
@@ -121,4 +123,5 @@ async def fill(
         await until(lambda sent=sent: moved() >= sent, "the proxy takes no more")
         nudge()
         await settled(lambda: buffered(through), 3)
+    set_buffer(through, AMPLE)
     return sent

@@ -204,11 +204,11 @@ class LoopbackCase(TestCase):
     ) -> ProxyFactory:
         """Run a proxy. With a clock its timers are the test's, though its connections are real."""
         if upstream is None and clock is not None:
-            legs = legs_of(reactor, Resolver(reactor), settings.socks5.proxies)
+            legs = legs_of(fast, Resolver(reactor), settings.socks5.proxies)
             upstream = Upstream(reactor, legs, settings.timeouts.connect)
         self._clock = clock
-        self.factory = ProxyFactory(clock or reactor, settings, upstream)
-        self.proxy_port = self.listen_with(self.factory)
+        self.factory = ProxyFactory(clock or fast, settings, upstream)
+        self.proxy_port = self._listening(fast, self.factory)
         return self.factory
 
     async def client(self, first: bytes = b"") -> Peer:

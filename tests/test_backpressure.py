@@ -3,10 +3,11 @@
 from tests.flood import Flood, buffered, slow_down
 from tests.peers import settled, until
 from tests.support import RAW, LoopbackCase, to_upstream
+from whatsproxy.splice import PIPE_SIZE
 
 MIB = 1 << 20
-#: A transport's limit for its buffer, and one read on top of that.
-BUFFER_LIMIT = 2 * 64 * 1024
+#: What a pipe holds, which is more than a transport's limit for its buffer and one read on top.
+BUFFER_LIMIT = PIPE_SIZE + 64 * 1024
 #: What the kernel may hold of one connection, on both of its ends.
 KERNEL = 24 * MIB
 

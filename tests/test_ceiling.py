@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.flood import buffered, fill, pattern, slow_down
 from tests.peers import settled, until
 from tests.support import (
+    FAST,
     RAW,
     FakeUpstream,
     LoopbackCase,
@@ -337,7 +338,8 @@ class TlsTests(TlsCase):
         client.transport.pauseProducing()
         session: Session = self.session()
         relay: Any = session.holder
-        bottom = relay._client.transport.transport
+        tls = relay._client.transport
+        bottom = tls if FAST else tls.transport
         await fill(upstream, bottom, lambda: session.sent)
         clock.advance(TICK)
         self.assertGreaterEqual(session.buffered, buffered(bottom))

@@ -14,8 +14,8 @@ from twisted.internet.error import (
 
 from tests.http_peers import HttpCase, head_of
 from tests.peers import FakeSocks, turn, until
-from tests.support import FakeUpstream, through_socks
-from whatsproxy import socks5
+from tests.support import FAST, FakeUpstream, through_socks
+from whatsproxy import hub_connector, socks5
 from whatsproxy.descriptors import NoDescriptorsError
 from whatsproxy.destination import Destination
 from whatsproxy.dial import DialTimeoutError
@@ -134,7 +134,10 @@ class ReallyUnreachedTests(HttpCase):
                 raise OSError(errno.ENFILE, "Too many open files in system")
             return original(client)
 
-        scarcity = self.patch(tcp.Client, "createInternetSocket", out_of_files)
+        if FAST:
+            scarcity = self.patch(hub_connector, "below", lambda *_: False)
+        else:
+            scarcity = self.patch(tcp.Client, "createInternetSocket", out_of_files)
         client = await self.connect(self.request(to=origin))
         self.assertError(await client.answer(), 503, "No descriptor to reach", "ulimit -n")
         scarcity.restore()

@@ -11,6 +11,7 @@ from whatsproxy.incremental import NeedMore
 
 HANDSHAKE = 22
 CLIENT_HELLO = b"\x01"
+_BEGINNING = bytes((HANDSHAKE, 3))
 #: The largest hello read, record headers included; post-quantum key shares pass 8 KiB.
 HELLO_LIMIT = 16 * 1024
 #: A hello in more pieces than this is no client's; each piece costs another look at all of them.
@@ -49,10 +50,10 @@ def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
     """Read a ClientHello from the first bytes of a connection; bytes behind it are ignored."""
     data = data[:HELLO_LIMIT]
     # Each byte of the two headers that is here must fit, so that no other protocol waits for TLS.
-    if not _record_fits(data[:5]) or data[5:6] not in (b"", CLIENT_HELLO):
-        return Unreadable.NOT_TLS
     if len(data) < 6:
-        return NeedMore(len(data) + 1)
+        return NeedMore(len(data) + 1) if _record_fits(data[:5]) else Unreadable.NOT_TLS
+    if not data.startswith(_BEGINNING) or data[5:6] != CLIENT_HELLO or not _record_fits(data[:5]):
+        return Unreadable.NOT_TLS
     size = int.from_bytes(data[6:9], "big")
     if size > 0 and 4 + size <= int.from_bytes(data[3:5], "big") and 9 + size <= len(data):
         message = data[9 : 9 + size]  # in one record, as is usual
@@ -70,9 +71,8 @@ def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
 def _record_fits(header: bytes) -> bool:
     """Is this, as far as it goes (five bytes at most), the header of a handshake record?"""
     # The minor version is to be ignored (RFC 8446 5.1).
-    for got, allowed in zip(header, ((HANDSHAKE,), (3,)), strict=False):
-        if got not in allowed:
-            return False
+    if not header.startswith(_BEGINNING[: len(header)]):
+        return False
     return len(header) < 5 or 0 < int.from_bytes(header[3:], "big") <= _RECORD_LIMIT
 
 

@@ -408,6 +408,11 @@ class HubTransport:
         return waiting if self._pipe is None else waiting + self._pipe.held
 
     @property
+    def producerPaused(self) -> bool:
+        """Whether the producer waits for the buffer to be empty (as Twisted's transports say it)."""
+        return bool(self._state & _STOPPED)
+
+    @property
     def bufferSize(self) -> int:
         """Bytes that are read at a time, and may wait before the producer is paused."""
         return self._limit

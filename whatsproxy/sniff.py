@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from whatsproxy.clienthello import ClientHello, Unreadable, parse_client_hello
+from whatsproxy.clienthello import HANDSHAKE, ClientHello, Unreadable, parse_client_hello
 from whatsproxy.incremental import NeedMore
 
 #: No more than this is looked at, whatever has arrived; what is unknown by then stays unknown.
@@ -48,6 +48,8 @@ _CONNECT = Sniffed(Kind.CONNECT)
 _XMPP = Sniffed(Kind.XMPP)
 _WHATSAPP = Sniffed(Kind.WHATSAPP)
 _RAW = Sniffed(Kind.RAW)
+#: The first byte of a ClientHello's record, and of nothing else that is known here.
+_TLS = bytes((HANDSHAKE,))
 
 
 def sniff(data: bytes) -> Sniffed | NeedMore:
@@ -56,6 +58,8 @@ def sniff(data: bytes) -> Sniffed | NeedMore:
     NeedMore at SNIFF_LIMIT bytes or more means that it cannot be told at all.
     """
     data = bytes(data[:SNIFF_LIMIT])
+    if data.startswith(_TLS):
+        return _match_tls(data) or _RAW  # nobody else has to be asked
     waiting = 0
     for matcher in _MATCHERS:
         answer = matcher(data)

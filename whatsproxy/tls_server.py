@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,8 @@ class TlsServer:
     def over(self, transport: Any, server_name: str | None, protocol: Any, ticket: bool) -> None:
         """Put TLS with this protocol inside on a transport."""
         if getattr(transport, "showing", False):
-            from whatsproxy.hub_tls import HubTls  # it needs epoll to be imported
-
             connection = self._connection(server_name, transport.getHandle())
-            on_socket = HubTls(transport, protocol)
+            on_socket = _on_hub()(transport, protocol)
             on_socket.resumed = ticket
             if ticket:  # to be told of each step of the handshake costs as much as the rest of ours
                 connection.set_info_callback(note_handshake)
@@ -212,6 +211,13 @@ class TlsServer:
 
 class _ServerTransport(TlsTransport):
     server_name: str | None = None
+
+
+@cache
+def _on_hub() -> Any:
+    from whatsproxy.hub_tls import HubTls  # it needs epoll to be imported
+
+    return HubTls
 
 
 class _Beginning(SocketReader):

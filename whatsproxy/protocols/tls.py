@@ -15,6 +15,9 @@ from whatsproxy.session import Session
 from whatsproxy.tls_transport import openssl_says
 from whatsproxy.transport import hand_over, send_at_once
 
+#: Of versions; OpenSSL's own.
+_NAMES = {SSL.TLS1_2_VERSION: "TLSv1.2", SSL.TLS1_3_VERSION: "TLSv1.3"}
+
 
 @implementer(IHandshakeListener)
 class TlsHandshake(ClientProtocol):
@@ -57,4 +60,5 @@ class TlsHandshake(ClientProtocol):
 
 def _what_was_agreed(transport: Any) -> tuple[str, bool]:
     """Return the version, and whether a ticket spared the whole handshake."""
-    return transport.getHandle().get_protocol_version_name(), transport.resumed
+    version = transport.getHandle().get_protocol_version()
+    return _NAMES.get(version, f"{version:#06x}"), transport.resumed
