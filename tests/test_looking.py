@@ -211,4 +211,4 @@ class PlainlyTests(LookingCase):
         """There is nothing to be left for anybody."""
         await self.secured(WHATSAPP[:2])
         await until(lambda: getattr(self.session().holder, "buffer", b"") == WHATSAPP[:2])
-        self.assertIsNone(self.first().look)
+        self.assertFalse(hasattr(self.first(), "look"))

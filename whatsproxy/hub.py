@@ -8,7 +8,8 @@ system call is believed.
 
 import os
 import select
-from _socket import socket as Socket  # noqa: N812  # see hub_transport
+import weakref
+from _socket import socket as Socket  # noqa: N812  # see hub_socket
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -56,6 +57,8 @@ class Hub:
     """
 
     def __init__(self, reactor: Any, pipes: int) -> None:
+        #: Listened to while something is to be settled and there is no batch to end.
+        self._bell = _Bell(self)
         self.reactor = reactor
         self.pipes = PipePool(pipes)
         self._epoll = select.epoll()
@@ -65,9 +68,6 @@ class Hub:
         self._unsettled: list[Unsettled] = []
         self._closing: list[Socket] = []
         self._in_batch = False
-        # It always rings, and is listened to while something is to be settled with no batch to end.
-        self._bell = os.eventfd(1, os.EFD_CLOEXEC)
-        self._listening = False
 
     def listen(self, number: int, owner: Hubbed) -> None:
         """Tell an owner, again and again, that there is something to be read. Raises OSError."""
@@ -131,22 +131,19 @@ class Hub:
         So nobody hears of an end in the middle of asking for it.
         """
         self._unsettled.append(one)
-        if not self._in_batch and not self._listening:
+        if not self._in_batch and not self._bell.heard:
             try:
-                self.listen(self._bell, self)
+                self.listen(self._bell.number, self._bell)
             except OSError:  # there is no room for it (fs.epoll.max_user_watches)
                 self.reactor.callLater(0, self._settle)
             else:
-                self._listening = True
+                self._bell.heard = True
 
     def _rest(self) -> None:
         """Keep nothing that connections need; with the last listener leave the reactor."""
         self.pipes.shrink()
         if not self._count:
             self.reactor.removeReader(self)
-
-    def __del__(self) -> None:
-        os.close(self._bell)  # the epoll closes itself
 
     def fileno(self) -> int:
         """Return the epoll's descriptor (called by the reactor)."""
@@ -175,17 +172,6 @@ class Hub:
                 if self._unsettled or self._closing:
                     self._settle()
 
-    def happened(self, events: int) -> None:
-        """Hear the bell."""
-        self._listening = False
-        self.listen_no_more(self._bell)
-
-    def settle(self) -> None:
-        """Nothing is put off for the hub itself."""
-
-    def fail(self, failure: Failure) -> None:
-        """There is nothing to be ended."""
-
     def _settle(self) -> None:
         self._in_batch = True  # what they put off is done here as well
         unsettled = self._unsettled
@@ -212,6 +198,34 @@ class Hub:
     def owners(self) -> list[Hubbed]:
         """Who owns a registered socket: nobody, when everything has ended (for tests)."""
         return [owner for owner in self._owners if owner is not None]
+
+
+class _Bell:
+    """Always rings, so that who listens to it is called at the next turn."""
+
+    def __init__(self, hub: Hub) -> None:
+        """Raises OSError."""
+        self._hub = weakref.ref(hub)
+        self.number = os.eventfd(1, os.EFD_CLOEXEC)
+        self.heard = False
+
+    def __del__(self) -> None:
+        number = getattr(self, "number", None)
+        if number is not None:
+            os.close(number)
+
+    def happened(self, events: int) -> None:
+        """Ring once: it is the batch's end that was waited for."""
+        hub = self._hub()
+        assert hub is not None, "it is the hub that calls"
+        self.heard = False
+        hub.listen_no_more(self.number)
+
+    def settle(self) -> None:
+        """Nothing is put off here."""
+
+    def fail(self, failure: Failure) -> None:
+        """There is nothing to be ended."""
 
 
 def _fail(owner: Unsettled) -> None:

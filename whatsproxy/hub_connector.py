@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from _socket import socket as Socket  # noqa: N812  # see hub_transport
+from _socket import socket as Socket  # noqa: N812  # see hub_socket
 from functools import lru_cache
 from typing import Any
 

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import socket
-from _socket import socket as Socket  # noqa: N812  # see hub_transport
+from _socket import socket as Socket  # noqa: N812  # see hub_socket
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,8 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 
 from whatsproxy.hub import Hub
-from whatsproxy.hub_transport import HubTransport, address_of
+from whatsproxy.hub_socket import address_of
+from whatsproxy.hub_transport import HubTransport
 from whatsproxy.networks import number_of
 
 #: Newcomers that are let in at a time.

@@ -10,29 +10,29 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
-from whatsproxy.hub_transport import (
-    _ABORTED,
-    _BROKEN,
-    _CONNECTION_DONE,
-    _CONNECTION_LOST,
-    _DEAD,
-    _ENDED,
-    _ENDING,
-    _EOF,
-    _GONE,
-    _IN_ERR_HUP_RDHUP,
-    _LOSING,
-    _MUTE,
-    _OUT_ERR_HUP,
-    _PAUSED,
-    _QUEUED,
-    _READY,
-    _RESET,
-    _STOPPED,
-    BUDGET,
-    HubTransport,
+from whatsproxy.hub_socket import HubSocket
+from whatsproxy.hub_state import (
+    ABORTED,
+    BROKEN,
+    CONNECTION_DONE,
+    CONNECTION_LOST,
+    DEAD,
+    ENDED,
+    ENDING,
+    EOF,
+    ERR,
+    GONE,
+    LOSING,
+    MUTE,
+    PAUSED,
+    QUEUED,
+    READY,
+    RESET,
+    STOPPED,
+    TO_BE_READ,
+    TO_BE_WRITTEN,
 )
-from whatsproxy.hub_transport import _ERR as _ERROR
+from whatsproxy.hub_transport import BUDGET, HubTransport
 from whatsproxy.tls_transport import STEPS, Encrypted
 
 #: Bytes that are read at a time: the most that a record holds. So nothing that OpenSSL has
@@ -52,22 +52,17 @@ _NOTIFIED = 1 << 18  # ours is out
 _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
 _WRITE_WAITS = 1 << 20  # to go on writing something has to come
 
-_NOT_READ = _PAUSED | _EOF | _LOSING | _DEAD | _GONE
+_NOT_READ = PAUSED | EOF | LOSING | DEAD | GONE
 
 #: What the peer sent was no TLS, or an alert. (Not the hub's own reason, which closes by a reset:
 #: our alert is to be read.)
 _BROKEN_OFF = Failure(ConnectionAborted())
 
 
-class HubTls(HubTransport, Encrypted):
+class HubTls(HubSocket, Encrypted):
     """Owns a socket in the place of another transport, and ends as TlsTransport does."""
 
     __slots__ = ("_later", "_tls", "_why", "finding", "owes_goodbye", "resumed", "steps")
-
-    #: It cannot show what it has not decrypted.
-    look = None  # type: ignore[assignment]  # as on other transports
-    #: TLS within TLS is for those who need no socket.
-    surrender = None  # type: ignore[assignment]
 
     def __init__(self, below: HubTransport, protocol: Any) -> None:
         """Take the socket away from a transport that has nothing unsent."""
@@ -106,25 +101,27 @@ class HubTls(HubTransport, Encrypted):
         if state & _SHAKING:
             self._shake()
             return
-        if events & _IN_ERR_HUP_RDHUP:
+        if events & TO_BE_READ:
             if state & _WRITE_WAITS:
                 self._flush()
                 state = self._state
-            if state & _PAUSED:
-                self._state |= _READY
+            if state & PAUSED:
+                self._state |= READY
             elif not state & _NOT_READ:
                 self._read(events)
-            if events & _ERROR and not self._state & (_DEAD | _GONE) and self._is_broken():
+            if events & ERR and not self._state & (DEAD | GONE) and self._is_broken():
                 self._broken()
+                if not self._state & _NOT_READ:
+                    self._read(events)  # what a stalled record of ours has kept from being read
         elif state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
             self._read(events)
-        if events & _OUT_ERR_HUP:
+        if events & TO_BE_WRITTEN:
             if self._out is not None:
                 self._flush()
                 state = self._state
                 if not self.unsent and state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
                     self._read(events)
-            elif self._state & (_ENDING | _LOSING):
+            elif self._state & (ENDING | LOSING):
                 self.settle()  # close_notify had to wait
 
     def dataReceived(self, data: bytes) -> None:
@@ -132,7 +129,7 @@ class HubTls(HubTransport, Encrypted):
         self.abortConnection()
 
     def _shake(self) -> None:
-        if self._state & (_DEAD | _GONE):
+        if self._state & (DEAD | GONE):
             return
         try:
             self._tls.do_handshake()
@@ -150,8 +147,8 @@ class HubTls(HubTransport, Encrypted):
         if self._out is not None:
             self._flush()
         state = self._state
-        if state & _PAUSED:
-            self._state |= _READY
+        if state & PAUSED:
+            self._state |= READY
         elif not state & _NOT_READ:
             self._read(0)  # it may have come together with the last of the handshake
 
@@ -160,7 +157,7 @@ class HubTls(HubTransport, Encrypted):
         budget = BUDGET
         while True:
             if self._out is not None and self._may_be_keys():
-                self._state |= _READ_WAITS | _READY
+                self._state |= _READ_WAITS | READY
                 return
             try:
                 data = receive(RECORD)
@@ -168,7 +165,7 @@ class HubTls(HubTransport, Encrypted):
                 self._state &= ~_READ_WAITS
                 return
             except SSL.WantWriteError:
-                self._state |= _READ_WAITS | _READY
+                self._state |= _READ_WAITS | READY
                 return
             except SSL.ZeroReturnError:
                 self._told_goodbye()
@@ -181,7 +178,7 @@ class HubTls(HubTransport, Encrypted):
                 self.abortConnection()
                 return
             if self._state & _NOT_READ:
-                self._state |= _READY
+                self._state |= READY
                 return
             budget -= len(data)
             if budget <= 0:
@@ -206,7 +203,7 @@ class HubTls(HubTransport, Encrypted):
             self.abortConnection()
             return
         # It is answered behind what is still to be sent; nothing can be left unread behind it.
-        self._state |= _GOODBYE | _EOF | _LOSING
+        self._state |= _GOODBYE | EOF | LOSING
         if not self.unsent:
             self._settle_later()
 
@@ -215,16 +212,16 @@ class HubTls(HubTransport, Encrypted):
         state = self._state
         if isinstance(error, SSL.SysCallError):
             if error.args[0] != -1:  # the peer has broken off
-                self._die(_RESET)
+                self._die(RESET)
                 return
-            self._state |= _EOF
+            self._state |= EOF
             # FIN without close_notify. Who has got our close_notify need not answer it
             # (RFC 8446 6.1), if it had no more to say.
-            halfway = state & (_ENDING | _ENDED) and self.owes_goodbye
-            orderly = state & (_ENDING | _ENDED | _LOSING) and not halfway
-            self._why = _CONNECTION_DONE if orderly else _CONNECTION_LOST
+            halfway = state & (ENDING | ENDED) and self.owes_goodbye
+            orderly = state & (ENDING | ENDED | LOSING) and not halfway
+            self._why = CONNECTION_DONE if orderly else CONNECTION_LOST
         elif state & _SHAKING:
-            self._why = Failure(error)
+            self._why = Failure(error.with_traceback(None))  # whose frames would hold us
         else:
             self._why = _BROKEN_OFF
         self._die(0)
@@ -250,10 +247,10 @@ class HubTls(HubTransport, Encrypted):
             return
         self._out = None
         state = self._state
-        if state & _STOPPED:
-            self._state = state & ~_STOPPED
+        if state & STOPPED:
+            self._state = state & ~STOPPED
             self._producer.resumeProducing()
-        if self._state & (_ENDING | _LOSING) and not self.unsent:
+        if self._state & (ENDING | LOSING) and not self.unsent:
             self.settle()
 
     def _send(self, data: bytes | bytearray) -> int:
@@ -276,13 +273,13 @@ class HubTls(HubTransport, Encrypted):
     def write(self, data: bytes) -> None:
         """Send, or buffer and pause the registered producer."""
         state = self._state
-        if state & (_MUTE | _BROKEN) or not data:
+        if state & (MUTE | BROKEN) or not data:
             return
         if self._out is not None:
             self._out += data
         else:
             sent = 0 if state & _SHAKING else self._send(data)
-            if sent == len(data) or self._state & (_DEAD | _BROKEN):
+            if sent == len(data) or self._state & (DEAD | BROKEN):
                 return
             self._out = bytearray(memoryview(data)[sent:])
         if len(self._out) > self._limit:
@@ -302,38 +299,38 @@ class HubTls(HubTransport, Encrypted):
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state
-        if state & (_DEAD | _GONE):
-            self._state &= ~_QUEUED
-            if state & _GONE:
+        if state & (DEAD | GONE):
+            self._state &= ~QUEUED
+            if state & GONE:
                 return
             if self._why is not None:
                 self._close(self._why)
                 return
-        elif state & (_ENDING | _LOSING) and not state & _NOTIFIED and not self.unsent:
+        elif state & (ENDING | LOSING) and not state & _NOTIFIED and not self.unsent:
             if state & _SHAKING:
-                self._state &= ~_QUEUED
-                self._die(_ABORTED)  # there is nothing to say goodbye to
+                self._state &= ~QUEUED
+                self._die(ABORTED)  # there is nothing to say goodbye to
                 return
             if not self._notify():
-                self._state &= ~_QUEUED
+                self._state &= ~QUEUED
                 return
         super().settle()
 
     def _notify(self) -> bool:
         """Send close_notify; the answer is whether that is done."""
-        if not self._state & _BROKEN:
+        if not self._state & BROKEN:
             try:
                 self._tls.shutdown()
             except (SSL.WantWriteError, SSL.WantReadError):
                 return False
             except SSL.Error:
-                self._state |= _BROKEN
+                self._state |= BROKEN
         self._state |= _NOTIFIED
         return True
 
     def _close(self, why: Failure) -> None:
-        if why is _CONNECTION_LOST and self._state & _GOODBYE:
-            why = _CONNECTION_DONE  # who has said goodbye may end TCP as it likes
+        if why is CONNECTION_LOST and self._state & _GOODBYE:
+            why = CONNECTION_DONE  # who has said goodbye may end TCP as it likes
         connection, self._tls = self._tls, None
         if connection is not None:
             connection.set_app_data(None)  # they hold each other

@@ -1,6 +1,7 @@
 """The service: listeners bound while privileged, readiness, and an orderly end."""
 
-import sys
+import os
+import select
 from typing import Any
 
 from twisted.application.service import Service
@@ -43,14 +44,16 @@ class StartupError(SystemExit, Exception):
 
 def fast_reactor(reactor: Any) -> Any:
     """Return the hub in front of a reactor, where there can be one."""
-    if sys.platform != "linux" or not IReactorFDSet.providedBy(reactor):
+    if not IReactorFDSet.providedBy(reactor):
         return reactor
-    try:
-        from whatsproxy.hub_reactor import HubReactor  # it needs epoll to be imported
+    if not (hasattr(select, "epoll") and hasattr(os, "eventfd")):  # no Linux, or an old one
+        return reactor
+    from whatsproxy.hub_reactor import HubReactor  # it needs them to be imported
 
+    try:
         return HubReactor(reactor)
-    except (AttributeError, OSError) as e:  # a Python without epoll or eventfd; a sandbox
-        log.warn("no fast path here: {why}", why=e)
+    except OSError as e:  # in a sandbox, say
+        log.warn("no fast path here: {why}", why=e.strerror)
         return reactor
 
 
