@@ -197,6 +197,20 @@ class KeyTests(HubTlsCase):
         self.assertGreater(client.renewed, 0)
         self.assertEqual(inside.heard, ["handshake"])
 
+    async def test_a_reset_behind_what_is_held_back(self) -> None:
+        """While a record of ours is halfway out, what may be a KeyUpdate waits; its end must not."""
+        for held in (b"\x17\x03", b"\x17\x03\x03\x00\x16"):
+            client, inside, transport = await self.secured()
+            client.bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            transport.write(bytes(8 << 20))
+            self.assertGreater(unsent(transport), 0)
+            client.bare.send(held)
+            await until(lambda t=transport: t._state & _READ_WAITS)
+            client.bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.bare.close()
+            await until(lambda i=inside: len(i.heard) > 1, "it does not hear of the end")
+            self.assertEqual(inside.heard, ["handshake", "ConnectionLost"])
+
     async def stuff(self, bare: socket.socket, data: bytearray) -> int:
         """Send until the kernels take no more; return how much that was."""
         sent = 0

@@ -97,7 +97,7 @@ class Patience:
         self, clock: IReactorTime, settings: Settings, expired: Callable[[Waiting], None]
     ) -> None:
         self._settings = settings
-        self._expired = expired
+        self._expired: Callable[[Waiting], None] | None = expired
         self._deadline = Deadline(clock, self._over)
         self._waiting: Waiting | None = None
         self._seconds: float | None = None
@@ -123,7 +123,8 @@ class Patience:
         self._waiting = None
 
     def stop(self) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; whoever is to be called is let go of."""
+        self._expired = None
         self._deadline.stop()
 
     def _limit(self, waiting: Waiting) -> float | None:
@@ -139,5 +140,5 @@ class Patience:
 
     def _over(self) -> None:
         waiting, self._waiting = self._waiting, None
-        assert waiting is not None
+        assert waiting is not None and self._expired is not None
         self._expired(waiting)
