@@ -198,7 +198,7 @@ class KeyTests(HubTlsCase):
         self.assertEqual(inside.heard, ["handshake"])
 
     async def test_a_reset_behind_what_is_held_back(self) -> None:
-        """While a record of ours is halfway out, what may be a KeyUpdate waits; its end must not."""
+        """While a record of ours is halfway out, what may be a KeyUpdate waits; an end does not."""
         for held in (b"\x17\x03", b"\x17\x03\x03\x00\x16"):
             client, inside, transport = await self.secured()
             client.bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
