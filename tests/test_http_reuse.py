@@ -1,12 +1,15 @@
 """Origin connections used again: only where that is right, and never for somebody else."""
 
-from unittest import SkipTest
+import select
+import socket
+from typing import Any
 
 from tests.http_cases import ReuseCase
 from tests.http_peers import OriginPeer, head_of
-from tests.peers import settled
-from tests.support import FAST
+from tests.peers import reactor, settled
+from whatsproxy.protocols import exchange
 from whatsproxy.reason import Reason
+from whatsproxy.transport import is_silent
 
 
 class MayTests(ReuseCase):
@@ -138,18 +141,22 @@ class LetGoTests(ReuseCase):
 
     async def test_the_service_aborts_in_that_very_turn(self) -> None:
         """A request that has been read, but not sent on yet, is not sent on any more."""
-        if FAST:
-            raise SkipTest("on the hub what is written is sent at once")
+        self.patch(exchange, "is_silent", lambda _: None)  # so that it has to wait
         self.start()
-        client, origin = await self.kept()
-        holder = self.session().holder
-        holder.dataReceived(self.request(b"/late"))
-        holder.abort(Reason.SHUTDOWN)
-        await client.peer.gone()
-        await origin.gone()
-        self.assertEqual(await settled(lambda: len(self.origins.peers)), 1)
-        self.assertEqual(origin.received, b"")
-        await self.ended_with(Reason.SHUTDOWN)
+        for late in (False, True):  # in the second of the turns that it waits
+            before = len(self.origins.peers)
+            client, origin = await self.kept()
+            holder = self.session().holder
+            holder.dataReceived(self.request(b"/late"))
+            if late:
+                reactor.callLater(0, holder.abort, Reason.SHUTDOWN)
+            else:
+                holder.abort(Reason.SHUTDOWN)
+            await client.peer.gone()
+            await origin.gone()
+            self.assertEqual(await settled(lambda: len(self.origins.peers)), before + 1)
+            self.assertEqual(origin.received, b"")
+        await self.ended_with(Reason.SHUTDOWN, Reason.SHUTDOWN)
 
     async def test_a_bad_request(self) -> None:
         self.start()
@@ -199,6 +206,64 @@ class NobodyAskedTests(ReuseCase):
                 handle.send(data)
             await self.fresh(before + 2)
             self.assertEqual((await client.answer()).body, b"fresh")
+
+    def speaks(self, origin: OriginPeer, transport: Any) -> None:
+        """Let an origin say goodbye past the reactor, and wait until it is there, unread."""
+        handle = origin.transport.getHandle()
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handle.send(head_of(b"HTTP/1.1 408 Request Timeout", b"Content-Length: 0"))
+        self.assertTrue(select.select([transport.getHandle()], [], [], 5)[0])
+
+    async def test_just_before_the_request_is_sent(self) -> None:
+        """No turn of the reactor's lies between: the socket itself has to be asked."""
+        self.start()
+        client, origin = await self.kept()
+        told = []
+
+        def asked(transport: Any) -> bool | None:
+            self.speaks(origin, transport)
+            told.append(is_silent(transport))
+            return told[-1]
+
+        self.patch(exchange, "is_silent", asked)
+        client.ask(self.request())
+        await self.fresh()
+        self.assertEqual((await client.answer()).body, b"fresh")
+        self.assertEqual((told, origin.received), ([False], b""))
+        await origin.ended()
+
+    async def test_where_nobody_can_tell(self) -> None:
+        """The request waits until all sockets have been looked at, and asks once more."""
+        self.start()
+        for seen in (True, False):
+            before = len(self.origins.peers)
+            client, origin = await self.kept()
+            told = [None, None if seen else False]
+
+            def asked(
+                transport: Any, origin: Any = origin, told: Any = told, seen: Any = seen
+            ) -> bool | None:
+                if seen:
+                    self.speaks(origin, transport)
+                answer: bool | None = told.pop(0)
+                return answer
+
+            self.patch(exchange, "is_silent", asked)
+            client.ask(self.request())
+            await self.fresh(before + 2)
+            self.assertEqual((await client.answer()).body, b"fresh")
+            self.assertEqual(origin.received, b"")
+            await origin.ended()
+
+    async def test_nobody_can_tell_and_nothing_was_said(self) -> None:
+        """Then the kept connection gets the request, two turns later."""
+        self.patch(exchange, "is_silent", lambda _: None)
+        self.start()
+        client, origin = await self.kept(self.request(b"/again"))
+        self.assertEqual((await origin.request()).line, b"GET /again HTTP/1.1")
+        origin.answer(b"again")
+        self.assertEqual((await client.answer()).body, b"again")
+        self.assertEqual(len(self.origins.peers), 1)
 
     async def test_a_farewell(self) -> None:
         """Servers that let an idle connection go may say 408 before."""

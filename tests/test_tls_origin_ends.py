@@ -1,11 +1,17 @@
 """HTTP in TLS: how the end of an answer, or of everything, is told."""
 
+import select
+from typing import Any
+
 import trustme
 
 from tests.peers import Peer, settled, until
-from tests.test_tls_origin_form import HEAD, WEB, HttpCase, get
+from tests.support import FAST
+from tests.test_tls_origin_form import HEAD, OK, WEB, HttpCase, get
 from tests.tls_peers import TlsPeer
+from whatsproxy.protocols import exchange
 from whatsproxy.reason import Reason
+from whatsproxy.transport import is_silent
 
 
 class EndTests(HttpCase):
@@ -95,6 +101,45 @@ class EndTests(HttpCase):
             leave(client)
             await until(lambda o=origin: o.lost or o.eof)
         await self.ended_with(Reason.CLIENT_CLOSED, *[Reason.CLIENT_RESET] * 2)
+
+
+class KeptTests(HttpCase):
+    """Nobody can tell that TLS has no more to tell; that there is more, Twisted's socket can."""
+
+    async def again(self, *, spoken: bool) -> tuple[list[bool | None], TlsPeer]:
+        """Ask for the second time; return what was told of the origin's silence, and the origin."""
+        client, origin = await self.asked(get())
+        origin.write(OK)
+        await client.got(OK)
+        client.received.clear()
+        origin.received.clear()
+        told = []
+
+        def asked(transport: Any) -> bool | None:
+            if spoken and not told:  # a record, past the reactor
+                origin.transport.getHandle().send(b"\x17\x03\x03\x00\x20" + bytes(32))
+                handle = (transport if FAST else transport.transport).getHandle()
+                self.assertTrue(select.select([handle], [], [], 5)[0])
+            told.append(is_silent(transport))
+            return told[-1]
+
+        self.patch(exchange, "is_silent", asked)
+        client.write(get())
+        newest: TlsPeer = await self.origins.accepted(2 if spoken else 1)
+        await until(lambda: b"\r\n\r\n" in newest.received)
+        newest.write(OK)
+        await client.got(OK)
+        return told, origin
+
+    async def test_silence(self) -> None:
+        told, _ = await self.again(spoken=False)
+        self.assertEqual(told, [None, None])
+        self.assertEqual(len(self.origins.peers), 1)
+
+    async def test_something_was_said(self) -> None:
+        told, origin = await self.again(spoken=True)
+        self.assertEqual(told, [None if FAST else False])
+        self.assertEqual(origin.received, b"")
 
 
 class UpgradeTests(HttpCase):

@@ -214,12 +214,31 @@ def broke_off(transport: Any) -> bool:
     return error != 0
 
 
-def is_silent(transport: Any) -> bool:
-    """Tell whether it is certain that nothing has arrived which was not read, not even an end."""
-    if isinstance(transport, ProtocolWrapper):
-        return False  # it may have read more than it has told
-    silent = getattr(transport, "is_silent", None)
-    return silent is not None and bool(silent())
+def is_silent(transport: Any) -> bool | None:
+    """Tell whether nothing has arrived that was not read, not even an end.
+
+    None: nobody can tell. That is so above a silent socket, too: TLS may be about to tell what it
+    has read.
+    """
+    tcp = _tcp_below(transport)
+    if isinstance(tcp, Connection):
+        silent = _has_nothing(tcp)
+    else:
+        ask = getattr(tcp, "is_silent", None)  # some on the hub can tell
+        if ask is None:
+            return None
+        silent = ask()
+    return None if silent and tcp is not transport else silent
+
+
+def _has_nothing(tcp: Any) -> bool:
+    try:
+        tcp.getHandle().recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):  # of which the reactor will tell
+        pass
+    return False
 
 
 def in_flight(transport: Any) -> int:

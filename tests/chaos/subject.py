@@ -29,6 +29,8 @@ PER_CONNECTION = (
 REMEMBERED = {
     "whatsproxy.destination.Destination": 2048,
     "whatsproxy.dial.DirectEndpoint": FIRSTS,
+    "whatsproxy.socks5.SOCKS5ClientEndpoint": FIRSTS,
+    "whatsproxy.socks5_handshake.Words": FIRSTS,
     "whatsproxy.name_cache.Known": NAMES,
 }
 

@@ -19,6 +19,7 @@ def census() -> None:
     """Write down how many objects of each type there are, when all garbage is collected."""
     from twisted.internet import reactor
 
+    gc.unfreeze()  # what was there at the start is not seen otherwise
     gc.collect()
     counts = Counter(f"{type(o).__module__}.{type(o).__qualname__}" for o in gc.get_objects())
     counts["scheduled"] = len(reactor.getDelayedCalls())

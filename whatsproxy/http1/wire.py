@@ -50,7 +50,9 @@ class Wire:
         self._guard = Guard(limits, responses=role is h11.CLIENT)
         self._writer = Writer()
         self._buffer = bytearray()
-        self._error: MessageError | None = None
+        #: Its class and its text. An exception has the frames that it came through, and these us:
+        #: one that is kept is never let go of by itself.
+        self._error: tuple[type[MessageError], str] | None = None
         self._ended = False
         #: Whether the peer does, by its last message.
         self.speaks_1_1 = False
@@ -94,7 +96,7 @@ class Wire:
     @property
     def interrupted(self) -> bool:
         """Whether the peer is in the middle of a body, as far as its head can be believed."""
-        if self._error is not None and not isinstance(self._error, BodyTooLargeError):
+        if self._error is not None and not issubclass(self._error[0], BodyTooLargeError):
             return False
         return bool(self._guard.head) and not self._complete
 
@@ -131,11 +133,12 @@ class Wire:
         After EndOfMessage there is none before ``start_next_cycle``; after an error, only the same.
         """
         if self._error is not None:
-            raise self._error
+            kind, problem = self._error
+            raise kind(problem)
         try:
             return self._next_of_body() if self._counted else self._next_event()
         except MessageError as e:
-            self._error = e
+            self._error = type(e), str(e)
             raise
 
     def _next_event(self) -> Any:

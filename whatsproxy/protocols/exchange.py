@@ -129,28 +129,41 @@ class Exchange:
 
     def start(self, kept: Origin | None) -> None:
         """Send the request, over the kept connection where that is right."""
-        if kept is not None and self._may_use(kept):
-            # What the origin has sent meanwhile, unasked, must not be taken for the answer.
-            if is_silent(kept.transport):
-                self._begin_kept(kept)
-            else:  # perhaps: it is seen before the next turn
-                self.origin = kept
-                self._later = self._asker.proxy.clock.callLater(0, self._begin_kept, kept)
+        if kept is None:
+            self._connect()
             return
-        if kept is not None:
+        # What the origin has sent meanwhile, unasked, must not be taken for the answer.
+        silent = self._may_use(kept) and is_silent(kept.transport)
+        if silent:
+            self._begin_kept(kept)
+        elif silent is None:
+            # Of two timers without delay, the second comes behind a look at all sockets.
+            self.origin = kept
+            self._later = self._asker.proxy.clock.callLater(0, self._wait_on, kept)
+        else:
             kept.close()
-        self._connect()
+            self._connect()
 
-    def _begin_kept(self, kept: Origin) -> None:
+    def _wait_on(self, kept: Origin) -> None:
+        self._later = self._asker.proxy.clock.callLater(0, self._waited, kept)
+
+    def _waited(self, kept: Origin) -> None:
         self._later = None
         self.origin = None
+        if kept.usable and is_silent(kept.transport) is not False:
+            self._begin_kept(kept)
+            return
         try:
-            if kept.usable:
-                self._repeatable = True
-                self._begin(kept)
-            else:
-                self._connect()
-                self._asker.pump()
+            kept.close()
+            self._connect()
+            self._asker.pump()
+        except Exception:
+            self._broken(Failure())
+
+    def _begin_kept(self, kept: Origin) -> None:
+        try:
+            self._repeatable = True
+            self._begin(kept)
         except Exception:
             kept.abort()
             self._broken(Failure())

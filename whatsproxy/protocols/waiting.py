@@ -140,5 +140,6 @@ class Patience:
 
     def _over(self) -> None:
         waiting, self._waiting = self._waiting, None
-        assert waiting is not None and self._expired is not None
+        assert waiting is not None
+        assert self._expired is not None, "stopped, there is no deadline"
         self._expired(waiting)
