@@ -43,7 +43,7 @@ from whatsproxy.transport import AMPLE, StreamProtocol
 #: The kernel has no room for what is to be sent, and will not tell when it has.
 _NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 #: In place of an address that is not to be had any more.
-NOBODY = IPv4Address("TCP", "0.0.0.0", 0)  # noqa: S104  # nothing is bound to it
+NOBODY = IPv4Address("TCP", "0.0.0.0", 0)  # noqa: S104  # nosec B104  # nothing is bound to it
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
