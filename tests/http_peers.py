@@ -197,11 +197,38 @@ class TurningClock(Clock):
 
     def callLater(self, when: float, *arguments: Any, **more: Any) -> Any:
         if when == 0:
-            return reactor.callLater(0, *arguments, **more)
+            return _NextTurn(self, reactor.callLater(0, *arguments, **more))
         return super().callLater(when, *arguments, **more)
 
     def callFromThread(self, *arguments: Any) -> None:
         reactor.callFromThread(*arguments)
+
+
+class _NextTurn:
+    """A call in the reactor's next turn, whose time is the clock's own: it may be moved."""
+
+    def __init__(self, clock: TurningClock, call: Any) -> None:
+        self._clock = clock
+        self._call = call
+        self._due: float | None = clock.seconds()
+
+    def getTime(self) -> float:
+        return float(self._call.getTime()) if self._due is None else self._due
+
+    def active(self) -> bool:
+        return bool(self._call.active())
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    def reset(self, seconds: float) -> None:
+        call, arguments, more = self._call.func, self._call.args, self._call.kw
+        self._call.cancel()
+        self._call = self._clock.callLater(seconds, call, *arguments, **more)
+        self._due = None
+
+    def delay(self, seconds: float) -> None:
+        self.reset(self.getTime() + seconds - self._clock.seconds())
 
 
 class HttpCase(LoopbackCase):
