@@ -88,7 +88,7 @@ class _Recorder:
         self._hears("data")
 
     def connectionLost(self, reason: Failure) -> None:
-        self._hears("lost", f"lost {reason.type.__name__}")  # type: ignore[union-attr]
+        self._hears("lost", f"lost {reason.type.__name__}")  # type: ignore[union-attr]  # a failure has a type
 
     def _hears(self, what: str, told: str = "") -> None:
         self._playing.insist(self._playing.holder is self, f"{self.name} still hears {what}")

@@ -64,7 +64,7 @@ class AttemptByTests(SynchronousTestCase):
         def broken(_: object) -> Any:
             raise error
 
-        self.server.connect = broken  # type: ignore[method-assign]
+        self.server.connect = broken  # type: ignore[method-assign]  # a fault is planted
         self.attempt.start()
         self.assertEqual(self.told.results, [error])
 
@@ -148,7 +148,7 @@ class DeferredTests(SynchronousTestCase):
         def broken(_: object) -> None:
             raise RuntimeError("a bug")
 
-        self.application.makeConnection = broken  # type: ignore[method-assign]
+        self.application.makeConnection = broken  # type: ignore[method-assign]  # a fault is planted
         self.arrive()
         self.failureResultOf(self.result, RuntimeError)
         self.assertTrue(self.server.transport.disconnected)

@@ -54,7 +54,7 @@ class WholeTests(UnseenCase):
         expected = b""
         for number, size in enumerate(sizes):
             expected += asked[number][1]
-            rig.turn_until(lambda: len(rig.upstream.received) >= len(expected))  # noqa: B023
+            rig.turn_until(lambda: len(rig.upstream.received) >= len(expected))  # noqa: B023  # called in this very round
             self.assertEqual(rig.upstream.received, expected)
             rig.send(rig.upstream, answer(size) + body(size, number), answering)
             rig.turn_until(lambda: rig.client.received == rig.upstream.sent)
@@ -261,7 +261,7 @@ class TimeTests(UnseenCase):
             self.pass_time(rig, 200)
             before = len(rig.upstream.received)
             rig.client.send(body(100_000, number))
-            rig.turn_until(lambda: len(rig.upstream.received) == before + 100_000)  # noqa: B023
+            rig.turn_until(lambda: len(rig.upstream.received) == before + 100_000)  # noqa: B023  # called in this very round
         self.pass_time(rig, 302)
         rig.turn_until(lambda: rig.client.received.startswith(b"HTTP/1.1 408 "))
         rig.client.end()

@@ -99,7 +99,7 @@ class ReuseTests(HubCase):
             await listener.accepted(2)
             victims = [*reversed(listener.peers)]
             # Both have news; whoever is told first, the other's is not for the newcomer.
-            listener.peers[1].dataReceived = listener.peers[0].dataReceived  # type: ignore[method-assign]
+            listener.peers[1].dataReceived = listener.peers[0].dataReceived  # type: ignore[method-assign]  # one hears for both
             for bare in bares:
                 bare.sendall(b"news")
             await until(lambda: got)

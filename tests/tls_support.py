@@ -15,12 +15,11 @@ from tests.support import LoopbackCase, fast, make_settings
 from tests.tls_peers import CA, OURS, TlsPeer, client_side, server_side
 from whatsproxy.destination import Destination
 from whatsproxy.factory import ProxyFactory, told_upstreams
-from whatsproxy.resolver import Resolver
 from whatsproxy.settings import Settings, TlsSettings
 from whatsproxy.tls_client import TlsClient
 from whatsproxy.tls_codecs import CertificateFiles
 from whatsproxy.transport import SingleProtocolFactory
-from whatsproxy.upstream import Upstream, legs_of
+from whatsproxy.upstream import Upstream
 
 
 def files_of(
@@ -69,18 +68,6 @@ class TlsCase(LoopbackCase):
     def setUp(self) -> None:
         super().setUp()
         self.upstreams = self.listen()
-
-    def start_proxy(
-        self, settings: Settings, *, clock: Clock | None = None, upstream: Any = None
-    ) -> ProxyFactory:
-        """Run a proxy as all do here, but on the hub, where TLS is another (if there is one)."""
-        if upstream is None and clock is not None:
-            legs = legs_of(fast, Resolver(reactor), settings.socks5.proxies)
-            upstream = Upstream(reactor, legs, settings.timeouts.connect)
-        self._clock = clock
-        self.factory = ProxyFactory(clock or fast, settings, upstream)
-        self.proxy_port = self._listening(fast, self.factory)
-        return self.factory
 
     def settings(self, **sections: Any) -> Settings:
         """Return settings that send every kind to the upstreams of this test."""

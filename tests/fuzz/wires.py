@@ -47,7 +47,7 @@ class Wire:
 
     # -- The peer
 
-    def send(self, data: bytes) -> None:  # type: ignore[override]
+    def send(self, data: bytes) -> None:  # type: ignore[override]  # it takes all, always
         """Send a segment, if that is still possible."""
         if data and not (self.ended or self.gone):
             self.sent += data
