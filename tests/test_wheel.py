@@ -325,14 +325,25 @@ class Player:
             self.pass_time(what[0])
         elif does == "set":
             number = len(self.handles)
-            self.handles.append(self.timers.callLater(what[0], self.called, number))
+            delay = self.apart(what[0], self.clock.seconds())
+            self.handles.append(self.timers.callLater(delay, self.called, number))
         elif self.handles:
             handle = self.handles[what[0] % len(self.handles)]
+            if does != "cancel" and handle.active():
+                base = handle.getTime() if does == "delay" else self.clock.seconds()
+                what = (what[0], self.apart(what[1], base))
             try:
                 getattr(handle, does)(*what[1:])
             except (AlreadyCalled, AlreadyCancelled) as error:
                 return type(error).__name__
         return ""
+
+    def apart(self, delay: float, base: float) -> float:
+        """Return a delay by which nothing is due together: whose turn it is then, no clock says."""
+        due = {handle.getTime() for handle in self.handles if handle.active()}
+        while base + delay in due:
+            delay += 2**-20
+        return delay
 
     def called(self, number: int) -> None:
         self.calls.append((number, self.clock.seconds()))

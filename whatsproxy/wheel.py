@@ -12,7 +12,7 @@ NEAR = 0.25
 #: Slots in a second.
 _RATE = 4
 #: Seconds by which a slot is looked at before it begins, so that rounding makes nothing late.
-_AHEAD = 0.001
+_AHEAD = 1 / 1024  # exact, and so are the sums with it
 
 
 class _Slot(dict["Entry", None]):
