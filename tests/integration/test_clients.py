@@ -68,9 +68,7 @@ class ClientTests(ProxyTestCase):
         self.assertIsNone(self.begin("127.6.6.6"))
         file.write_text(f"{OTHER}\nnobody\n")
         self.reloaded("failed")
-        self.assertRegex(
-            self.service.output(), r"(?m) error .*clients\.txt: line 2: 'nobody' is no"
-        )
+        self.service.wait_for(r" error .*clients\.txt: line 2: 'nobody' is no")
         self.is_served(self.begin(HERE))
         file.write_text(f"{OTHER}\n")
         self.reloaded("ok", 2)
