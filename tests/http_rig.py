@@ -69,8 +69,7 @@ class HttpRig(Rig):
         self.reached += 1
         if self.reached > 1:
             return Deferred(lambda _: None)
-        arrival = Arrival(SITE)
-        hand_over(self.near[1], arrival)
+        arrival = Arrival(self.near[1].transport, SITE)
         arriving: Deferred[Arrival] = Deferred(lambda _: arrival.transport.abortConnection())
         # In another turn, as it is in life.
         reactor.callLater(0, lambda: arriving.called or arriving.callback(arrival))

@@ -1,6 +1,5 @@
 """The deadline: when it calls, and what it leaves in the reactor."""
 
-import sys
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -181,23 +180,8 @@ def fail() -> None:
 
 
 class ErrorTests(SynchronousTestCase):
-    def test_an_owner_is_told(self) -> None:
-        """While the exception is handled, and may set it anew."""
-        clock, told = Clock(), []
-
-        class Owner:
-            def went_wrong(self) -> None:
-                told.append(type(sys.exc_info()[1]))
-                deadline.set(5)
-
-        deadline = Deadline(clock, fail, Owner())
-        deadline.set(10)
-        clock.advance(10)
-        clock.advance(5)
-        self.assertEqual(told, [ZeroDivisionError] * 2)
-
-    def test_nobody_is(self) -> None:
-        """Then it is the reactor's, which logs it."""
+    def test_it_is_the_reactors(self) -> None:
+        """Which logs it."""
         reactor = TurningReactor()
         Deadline(reactor, fail).set(10)
         for now in (60.0, 60.0):

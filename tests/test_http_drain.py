@@ -5,7 +5,7 @@ from tests.http_peers import HttpCase, HttpClient, OriginPeer, chunked, head_of
 from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
 from whatsproxy.lingering import LINGER
-from whatsproxy.protocols.looking import GRACE
+from whatsproxy.factory import GRACE
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"

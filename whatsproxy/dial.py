@@ -26,6 +26,7 @@ from whatsproxy.attempts import Attempt, Listener, deferred
 from whatsproxy.descriptors import EXHAUSTED, NoDescriptorsError, low
 from whatsproxy.destination import Destination
 from whatsproxy.resolver import ResolutionError, Resolver
+from whatsproxy.time_limit import TimeLimit
 from whatsproxy.transport import StreamProtocol
 
 #: Seconds that an address is given before the next one is tried beside it (RFC 8305 5).
@@ -63,7 +64,7 @@ class DirectEndpoint:
         "clock",
         "destination",
         "judge",
-        "limited",
+        "limit",
         "reactor",
         "resolver",
         "seconds",
@@ -86,7 +87,7 @@ class DirectEndpoint:
         self.resolver = resolver
         self.destination = destination
         self.seconds = seconds
-        self.limited = limited
+        self.limit = TimeLimit(self.clock, seconds) if limited else None
         #: Whether to ask for a descriptor first: the hub itself does not take the last ones.
         self.asks = not getattr(reactor, "leaves_descriptors", False)
         #: Where there is nothing to resolve.
@@ -159,7 +160,6 @@ class _Dial:
         "_addresses",
         "_at",
         "_deadline",
-        "_limit",
         "_listener",
         "_resolving",
         "_stagger",
@@ -171,7 +171,6 @@ class _Dial:
         self._where = where
         #: None as soon as it is over.
         self._listener: Listener[StreamProtocol] | None = listener
-        self._limit: IDelayedCall | None = None
         self._stagger: IDelayedCall | None = None
         self._resolving: Deferred[list[str]] | None = None
         self._addresses: list[str] = []
@@ -184,8 +183,8 @@ class _Dial:
         where = self._where
         clock = where.clock
         self._deadline = clock.seconds() + where.seconds
-        if where.limited:
-            self._limit = clock.callLater(where.seconds, self._late)
+        if where.limit is not None:
+            where.limit.begin(self)
         addresses = where.addresses
         if addresses is None:
             name = where.destination.host
@@ -223,8 +222,8 @@ class _Dial:
         elif not self._tries:
             self._fail(error)
 
-    def _late(self) -> None:
-        self._limit = None
+    def late(self) -> None:
+        """Give up (called by the time limit)."""
         self._fail(DialTimeoutError(self._where.destination, self._where.seconds))
 
     def _resolved(self, addresses: list[str]) -> None:
@@ -307,9 +306,9 @@ class _Dial:
         """Stop everything; the answer is who is to be told."""
         listener, self._listener = self._listener, None
         assert listener is not None, "nothing of it is left to tell"
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+        limit = self._where.limit
+        if limit is not None:
+            limit.end(self)
         if self._stagger is not None:
             self._stagger.cancel()
             self._stagger = None

@@ -36,12 +36,16 @@ from whatsproxy.route import EVERY_KIND, EachRequest, Route, Router, Terminate
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import HttpSettings, Settings
 from whatsproxy.sniff import Kind, Sniffed
+from whatsproxy.time_limit import TimeLimit
 from whatsproxy.tls_client import TlsClient
 from whatsproxy.tls_server import TlsServer
 from whatsproxy.transport import number_at
 from whatsproxy.upstream import Upstream, legs_of
 from whatsproxy.verifier import Verifier
 from whatsproxy.wheel import Wheel
+
+#: Seconds that a silent client is still given when the service stops.
+GRACE = 1.0
 
 log = Logger()
 
@@ -93,6 +97,9 @@ class ProxyFactory:
         self.idle_watch = IdleWatch(
             self.clock, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10)
         )
+        self.sniffing = TimeLimit(self.clock, timeouts.sniff)
+        self.grace = TimeLimit(self.clock, min(timeouts.sniff, GRACE))
+        self.handshaking = TimeLimit(self.clock, timeouts.tls_handshake)
         self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
         self._terminates = bool(settings.tls.certificate) or settings.tls.auto_generate
         self.router = Router(

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from whatsproxy.descriptors import KEPT, below
+from whatsproxy.hub_state import OUT, TO_BE_WRITTEN
 from whatsproxy.hub_transport import HubTransport
 
 _NONBLOCK = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -92,9 +93,12 @@ class HubConnector:
                 self._timer = self._reactor.callLater(self._timeout, self._late)
 
     def happened(self, events: int) -> None:
-        """Ask the kernel how it stands (called by the hub)."""
+        """See how it stands (called by the hub)."""
         connecting = self._socket
         assert connecting is not None
+        if events & TO_BE_WRITTEN == OUT:  # neither error nor hang-up
+            self._connected(connecting, events)
+            return
         error = connecting.connect_ex(self._address)
         if error in (0, errno.EISCONN):
             self._connected(connecting, events)

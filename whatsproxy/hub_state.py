@@ -26,11 +26,12 @@ MUTE = ENDING | ENDED | LOSING | DEAD | GONE
 
 # select's events, as numbers: EPOLLIN is 0x1, EPOLLPRI 0x2, EPOLLOUT 0x4, EPOLLERR 0x8, EPOLLHUP
 # 0x10, EPOLLRDHUP 0x2000 (on all of Linux).
+OUT = 0x4
 ERR = 0x8
 PRI = 0x2  # urgent data (tcp(7)): a read ends in front of it, whatever is behind it
 NO_MORE_TO_COME = 0x8 | 0x10 | 0x2000
 TO_BE_READ = 0x1 | PRI | NO_MORE_TO_COME
-TO_BE_WRITTEN = 0x4 | 0x8 | 0x10
+TO_BE_WRITTEN = OUT | 0x8 | 0x10
 
 # How a connection ends, as its protocol hears of it.
 CONNECTION_ABORTED = Failure(ConnectionAborted())

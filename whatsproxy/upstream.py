@@ -30,7 +30,7 @@ from whatsproxy.proxy_protocol import Ends, proxy_header
 from whatsproxy.reason import Reason
 from whatsproxy.resolver import ResolutionError, Resolver
 from whatsproxy.tls_client import TlsClient, TlsFailedError, TlsTimeoutError, UntrustedError
-from whatsproxy.transport import StreamProtocol, hand_over
+from whatsproxy.transport import StreamProtocol, StreamTransport
 
 #: Makes an endpoint that reaches a destination, or gives up after so many seconds.
 Leg = Callable[[Destination, float], IStreamClientEndpoint]
@@ -155,7 +155,7 @@ class Upstream:
     def connect(
         self, destinations: Iterable[Destination], whose: Whose = lambda: None
     ) -> "Deferred[Arrival]":
-        """Return a Deferred of the protocol that holds the new transport, to be handed over.
+        """Return a Deferred of the new transport, to be handed over at once.
 
         ``whose`` returns the client's ends, for those places that are told.
         It fails with the error of the last attempt, of which :func:`reason_of` makes a reason.
@@ -204,11 +204,12 @@ class Upstream:
 
 
 class Arrival(StreamProtocol):
-    """Holds a new upstream transport until the relay takes it; it never sees a byte."""
+    """A new upstream transport, to be taken at once (see hand_over), and where it leads."""
 
     __slots__ = ("destination",)
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, transport: StreamTransport, destination: Destination) -> None:
+        self.transport = transport
         self.destination = destination
 
 
@@ -266,9 +267,7 @@ class _Attempts:
     def reached(self, holder: StreamProtocol) -> None:
         """Pass on what one attempt has reached."""
         self._attempt = None
-        arrival = Arrival(self._destination)
-        hand_over(holder, arrival)
-        self._listener.reached(arrival)
+        self._listener.reached(Arrival(holder.transport, self._destination))
 
     def unreached(self, error: Exception) -> None:
         """Try the next, if there is one."""

@@ -1,6 +1,5 @@
 """What the protocols of client connections share, and what they may ask of the service."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
@@ -9,7 +8,6 @@ from twisted.logger import Logger
 from whatsproxy.ceiling import Ceiling
 from whatsproxy.idle_watch import IdleWatch
 from whatsproxy.lingering import DROP_LIMIT, LINGER, LingeringClose
-from whatsproxy.protocols.deadline import Deadline
 from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
 from whatsproxy.relay import Relay
@@ -17,6 +15,7 @@ from whatsproxy.route import Router
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import Settings
 from whatsproxy.sniff import Kind, Sniffed
+from whatsproxy.time_limit import TimeLimit
 from whatsproxy.tls_server import TlsServer
 from whatsproxy.transport import AMPLE, StreamProtocol, ends_of, hand_over, set_buffer, unsent
 from whatsproxy.upstream import Upstream
@@ -37,6 +36,10 @@ class Proxy(Protocol):
     router: Router
     upstream: Upstream
     idle_watch: IdleWatch
+    #: For telling what a connection is; for beginning to speak, when the service stops; for TLS.
+    sniffing: TimeLimit
+    grace: TimeLimit
+    handshaking: TimeLimit
     ceiling: Ceiling
     tls: TlsServer
     #: Knows the users of the HTTP proxy; None where everybody may use it.
@@ -59,14 +62,17 @@ class ClientProtocol(StreamProtocol):
         #: Why the connection ends, once that is known.
         self.reason: Reason | None = None
 
-    def deadline(self, call: Callable[[], None]) -> Deadline:
-        """Return a time limit; an error in ``call`` ends the connection, and nothing else."""
-        return Deadline(self.proxy.clock, call, self)
+    def expire(self) -> None:
+        """End what takes too long; for those that have a time limit."""
+        raise NotImplementedError
 
-    def went_wrong(self) -> None:
-        """End the connection: ending what took too long has failed (called by a deadline)."""
-        log.failure("ending what took too long failed unexpectedly")
-        (self.session.holder or self).abort(Reason.INTERNAL)
+    def late(self) -> None:
+        """Expire (called by a time limit); an error of ours ends the connection."""
+        try:
+            self.expire()
+        except Exception:
+            log.failure("ending what took too long failed unexpectedly")
+            (self.session.holder or self).abort(Reason.INTERNAL)
 
     def connectionMade(self) -> None:
         """Become the session's holder."""

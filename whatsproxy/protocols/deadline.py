@@ -1,34 +1,21 @@
 """A time limit that is moved often and passes seldom."""
 
 from collections.abc import Callable
-from typing import Protocol
-
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-
-class Owner(Protocol):
-    """Whoever has to know when ending what took too long went wrong."""
-
-    def went_wrong(self) -> None:
-        """Make an end of it all the same; called while the exception is handled."""
 
 
 class Deadline:
     """Calls once when its time has come.
 
     To move it further away, which each request and each chunk do, costs a comparison: the timer
-    is left where it is, and looks again when it goes off. An error in ``call`` is its owner's, and
-    the clock's where it has none.
+    is left where it is, and looks again when it goes off.
     """
 
-    __slots__ = ("_call", "_clock", "_due", "_owner", "_timer")
+    __slots__ = ("_call", "_clock", "_due", "_timer")
 
-    def __init__(
-        self, clock: IReactorTime, call: Callable[[], None], owner: Owner | None = None
-    ) -> None:
+    def __init__(self, clock: IReactorTime, call: Callable[[], None]) -> None:
         self._clock = clock
         self._call: Callable[[], None] | None = call
-        self._owner = owner
         self._due: float | None = None
         self._timer: IDelayedCall | None = None
 
@@ -40,18 +27,13 @@ class Deadline:
         elif self._timer.getTime() > self._due:
             self._timer.reset(seconds)
 
-    def hasten(self, seconds: float) -> None:
-        """Let it be in so many seconds at the latest, if there is one."""
-        if self._due is not None and self._due > self._clock.seconds() + seconds:
-            self.set(seconds)
-
     def clear(self) -> None:
         """Let there be none for now."""
         self._due = None
 
     def stop(self) -> None:
         """Let there be none ever again; whoever is to be called is let go of."""
-        self._due = self._call = self._owner = None
+        self._due = self._call = None
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -76,11 +58,5 @@ class Deadline:
             self._look()
         else:
             self._timer = self._due = None
-            call, owner = self._call, self._owner
-            assert call is not None, "stopped, there is no timer"
-            try:
-                call()
-            except Exception:
-                if owner is None:
-                    raise
-                owner.went_wrong()
+            assert self._call is not None, "stopped, there is no timer"
+            self._call()

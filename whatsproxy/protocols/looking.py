@@ -13,9 +13,6 @@ from whatsproxy.reason import Reason
 from whatsproxy.session import Session
 from whatsproxy.transport import SocketReader, hand_over, show_only
 
-#: Seconds that a silent client is still given when the service stops.
-GRACE = 1.0
-
 Found = TypeVar("Found")
 
 
@@ -26,7 +23,7 @@ class Looking(ClientProtocol, Generic[Found]):
     connection ends that has said something, and not enough.
     """
 
-    __slots__ = ("_deadline", "_shown", "_wanted", "buffer")
+    __slots__ = ("_limit", "_shown", "_wanted", "buffer")
 
     most: int
     too_little: Reason
@@ -37,7 +34,7 @@ class Looking(ClientProtocol, Generic[Found]):
         self._wanted = 1
         #: What is in the buffer has been shown only, and is still to be read.
         self._shown = False
-        self._deadline = self.deadline(self.give_up)
+        self._limit = proxy.sniffing
 
     def look(self, data: bytes) -> Found | NeedMore:
         """Tell what it is, or how many bytes that takes."""
@@ -50,7 +47,7 @@ class Looking(ClientProtocol, Generic[Found]):
     def connectionMade(self) -> None:
         """Start the clock."""
         super().connectionMade()
-        self._deadline.set(self.proxy.settings.timeouts.sniff)
+        self._limit.begin(self)
         # Only TLS must find its first bytes where they are; to look before reading costs a call.
         self._shown = self.proxy.tls.ends_here and show_only(self.transport)
 
@@ -69,7 +66,7 @@ class Looking(ClientProtocol, Generic[Found]):
             if self._wanted > self.most:
                 self.give_up()
             return
-        self._deadline.stop()
+        self._limit.end(self)
         self.found(what)
 
     def leave_to(self, heir: IProtocol, used: int = 0) -> None:
@@ -98,27 +95,33 @@ class Looking(ClientProtocol, Generic[Found]):
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
-        self._deadline.stop()
+        self._limit.end(self)
         why = self._verdict() if reason.check(ConnectionClosed) else Reason.INTERNAL
         self.session.close(self.reason or why)
 
     def abort(self, reason: Reason) -> None:
         """Look no more, and let the client go at once."""
-        self._deadline.stop()
+        self._limit.end(self)
         super().abort(reason)
 
     def drain(self) -> None:
-        """Give a client that has said nothing yet GRACE seconds: its words may be on their way."""
+        """Give a client that has said nothing yet a moment: its words may be on their way."""
         if not self.buffer:
-            self._deadline.hasten(GRACE)
+            self._limit.end(self)
+            self._limit = self.proxy.grace
+            self._limit.begin(self)
 
     def held(self) -> int:
         """Count what is looked at, too, which has a limit of its own."""
         return len(self.buffer) + super().held()
 
+    def expire(self) -> None:
+        """Give up."""
+        self.give_up()
+
     def give_up(self, reason: Reason | None = None, *, peer_ended: bool = False) -> None:
         """Let the client go in good order."""
-        self._deadline.stop()
+        self._limit.end(self)
         why = reason or self._verdict()
         self._take(len(self.buffer))  # or to close would be to break off
         hand_over(self, Refused(self.proxy, self.session, why, peer_ended=peer_ended))

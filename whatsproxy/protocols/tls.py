@@ -23,23 +23,22 @@ _NAMES = {SSL.TLS1_2_VERSION: "TLSv1.2", SSL.TLS1_3_VERSION: "TLSv1.3"}
 class TlsHandshake(ClientProtocol):
     """The inside of TLS until there is one: waits for the handshake, and counts it."""
 
-    __slots__ = ("_deadline", "_late", "_started")
+    __slots__ = ("_expired", "_started")
 
     def __init__(self, proxy: Proxy, session: Session) -> None:
         super().__init__(proxy, session)
-        self._deadline = self.deadline(self._expired)
         self._started = proxy.clock.seconds()
-        self._late = False
+        self._expired = False
 
     def connectionMade(self) -> None:
         """Start the clock; the handshake has only begun."""
         super().connectionMade()
         send_at_once(self.transport)
-        self._deadline.set(self.proxy.settings.timeouts.tls_handshake)
+        self.proxy.handshaking.begin(self)
 
     def handshakeCompleted(self) -> None:
         """Look at what is inside (called by Twisted)."""
-        self._deadline.stop()
+        self.proxy.handshaking.end(self)
         ledger = self.proxy.ledger
         ledger.handshake_time.observe(self.proxy.clock.seconds() - self._started)
         ledger.handshake("ok", *_what_was_agreed(self.transport))
@@ -47,14 +46,15 @@ class TlsHandshake(ClientProtocol):
 
     def connectionLost(self, reason: Failure) -> None:
         """There was no handshake."""
-        self._deadline.stop()
-        self.proxy.ledger.handshake("late" if self._late else "failed")
+        self.proxy.handshaking.end(self)
+        self.proxy.ledger.handshake("late" if self._expired else "failed")
         theirs = reason.check(ConnectionClosed, SSL.Error)
         why = Reason.TLS_FAILED if theirs else Reason.INTERNAL
         self.session.close(self.reason or why, openssl_says(reason) if theirs else "")
 
-    def _expired(self) -> None:
-        self._late = True
+    def expire(self) -> None:
+        """Give up."""
+        self._expired = True
         self.abort(Reason.TLS_FAILED)
 
 
