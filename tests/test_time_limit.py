@@ -22,7 +22,7 @@ class Somebody:
         self.acts = acts
         self.late_at: list[float] = []
 
-    def late(self) -> None:
+    def time_is_up(self) -> None:
         self.late_at.append(self.clock.seconds())
         for act in self.acts:
             act()

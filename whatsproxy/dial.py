@@ -222,7 +222,7 @@ class _Dial:
         elif not self._tries:
             self._fail(error)
 
-    def late(self) -> None:
+    def time_is_up(self) -> None:
         """Give up (called by the time limit)."""
         self._fail(DialTimeoutError(self._where.destination, self._where.seconds))
 

@@ -12,7 +12,7 @@ log = Logger()
 class Limited(Protocol):
     """Whoever has so much time and no more."""
 
-    def late(self) -> None:
+    def time_is_up(self) -> None:
         """Hear that the time is over; it is limited no longer."""
 
 
@@ -64,7 +64,7 @@ class TimeLimit:
             if self._due.pop(one, None) is None:
                 continue  # it has ended with another one
             try:
-                one.late()
+                one.time_is_up()
             except Exception:
                 log.failure("ending what took too long failed unexpectedly")
         if self._due:

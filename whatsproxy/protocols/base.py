@@ -66,7 +66,7 @@ class ClientProtocol(StreamProtocol):
         """End what takes too long; for those that have a time limit."""
         raise NotImplementedError
 
-    def late(self) -> None:
+    def time_is_up(self) -> None:
         """Expire (called by a time limit); an error of ours ends the connection."""
         try:
             self.expire()
