@@ -131,7 +131,7 @@ class Hub:
         So nobody hears of an end in the middle of asking for it.
         """
         self._unsettled.append(one)
-        if not self._in_batch and not self._bell.heard:
+        if not (self._in_batch or self._bell.heard):
             try:
                 self.listen(self._bell.number, self._bell)
             except OSError:  # there is no room for it (fs.epoll.max_user_watches)

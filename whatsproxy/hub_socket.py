@@ -19,6 +19,7 @@ from whatsproxy.hub import Hub
 from whatsproxy.hub_state import (
     ABORTED,
     BROKEN,
+    CLOSING,
     CONNECTION_ABORTED,
     CONNECTION_DONE,
     CONNECTION_LOST,
@@ -28,9 +29,13 @@ from whatsproxy.hub_state import (
     ENDING,
     EOF,
     ERR,
+    FOLLOWED,
     GONE,
     LOSING,
     MUTE,
+    NOT_QUEUED,
+    OVER,
+    PARTED,
     PAUSED,
     QUEUED,
     READY,
@@ -109,7 +114,7 @@ class HubSocket:
         if state & STOPPED:
             self._state = state & ~STOPPED
             self._producer.resumeProducing()
-        if self._state & (ENDING | LOSING) and not self.unsent:
+        if self._state & FOLLOWED and not self.unsent:
             self.settle()
 
     def _peer_ended(self, events: int) -> None:
@@ -171,7 +176,7 @@ class HubSocket:
         """Name who is to be paused while the buffer is full."""
         if self._producer is not None:
             raise RuntimeError(f"{self._producer} is registered already, not {producer}")
-        if self._state & (DEAD | GONE):
+        if self._state & OVER:
             producer.stopProducing()
             return
         self._producer = producer
@@ -190,7 +195,7 @@ class HubSocket:
     def resumeProducing(self) -> None:
         """Read again."""
         state = self._state
-        if state & PAUSED and not state & (LOSING | DEAD | GONE):
+        if state & PAUSED and not state & CLOSING:
             self._state = state & ~PAUSED
             if state & READY:
                 self._rearm()
@@ -201,16 +206,18 @@ class HubSocket:
 
     def loseWriteConnection(self) -> None:
         """Send what is buffered, then end this direction (FIN)."""
-        if not self._state & MUTE:
-            self._state |= ENDING
-            if not self.unsent:
+        state = self._state
+        if not state & MUTE:
+            self._state = state | ENDING
+            if self._out is None and self._pipe is None:
                 self._settle_later()
 
     def loseConnection(self) -> None:
         """Send what is buffered, then close."""
-        if not self._state & (LOSING | DEAD | GONE):
-            self._state |= LOSING
-            if not self.unsent:
+        state = self._state
+        if not state & CLOSING:
+            self._state = state | LOSING
+            if self._out is None and self._pipe is None:
                 self._settle_later()
 
     def abortConnection(self) -> None:
@@ -291,8 +298,8 @@ class HubSocket:
 
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
-        state = self._state = self._state & ~QUEUED
-        if state & (DEAD | GONE):
+        state = self._state = self._state & NOT_QUEUED
+        if state & OVER:
             if state & ABORTED:
                 self._close(CONNECTION_ABORTED)
             else:
@@ -301,7 +308,7 @@ class HubSocket:
             if state & ENDING:
                 self._end()
                 state = self._state
-            if state & (LOSING | DEAD) == LOSING:
+            if state & LOSING and not state & DEAD:
                 self._close(CONNECTION_LOST if state & BROKEN else CONNECTION_DONE)
 
     def _end(self) -> None:
@@ -330,13 +337,14 @@ class HubSocket:
         self._hub.rearm(self._socket.fileno())
 
     def _settle_later(self) -> None:
-        if not self._state & QUEUED:
-            self._state |= QUEUED
+        state = self._state
+        if not state & QUEUED:
+            self._state = state | QUEUED
             self._hub.settle_later(self)
 
     def _die(self, why: int) -> None:
         """Close, and tell, when nobody is in the middle of anything."""
-        if not self._state & (DEAD | GONE):
+        if not self._state & OVER:
             self._state |= DEAD | why
             self._drop_unsent()
             self._settle_later()
@@ -351,12 +359,13 @@ class HubSocket:
         if why is CONNECTION_ABORTED:
             with contextlib.suppress(OSError):  # then there is nobody to be told
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        elif not state & (ENDED | EOF | RESET):
+        elif not state & PARTED:
             # Where something is unread, to close is to break off: the peer is to read an end first.
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-        self._hub.forget(self._socket.fileno())
-        self._socket.close()
+        connected = self._socket
+        self._hub.forget(connected.fileno())
+        connected.close()
         protocol, self.protocol = self.protocol, None
         producer, self._producer = self._producer, None
         if producer is not None:

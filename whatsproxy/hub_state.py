@@ -21,8 +21,16 @@ ABORTED = 8192  # dead, because we have
 BROKEN = 16384  # the peer has broken off; what it sent before that may still be there
 # hub_tls has more, from 1 << 16 on.
 
-DEAF = PAUSED | EOF | LOSING | DEAD | GONE
-MUTE = ENDING | ENDED | LOSING | DEAD | GONE
+# Several at once, put together here and not each time.
+OVER = DEAD | GONE
+CLOSING = LOSING | OVER
+DEAF = PAUSED | EOF | CLOSING
+UNREAD = DEAF | LOOKING
+MUTE = ENDING | ENDED | CLOSING
+FOLLOWED = ENDING | LOSING  # something follows what is buffered
+PARTED = ENDED | EOF | RESET  # to close breaks nothing off
+NOT_BULK = ~BULK
+NOT_QUEUED = ~QUEUED
 
 # select's events, as numbers: EPOLLIN is 0x1, EPOLLPRI 0x2, EPOLLOUT 0x4, EPOLLERR 0x8, EPOLLHUP
 # 0x10, EPOLLRDHUP 0x2000 (on all of Linux).
@@ -30,6 +38,7 @@ OUT = 0x4
 ERR = 0x8
 PRI = 0x2  # urgent data (tcp(7)): a read ends in front of it, whatever is behind it
 NO_MORE_TO_COME = 0x8 | 0x10 | 0x2000
+MORE_BEHIND = NO_MORE_TO_COME | PRI
 TO_BE_READ = 0x1 | PRI | NO_MORE_TO_COME
 TO_BE_WRITTEN = OUT | 0x8 | 0x10
 

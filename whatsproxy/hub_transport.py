@@ -15,19 +15,22 @@ from whatsproxy.hub_socket import HubSocket
 from whatsproxy.hub_state import (
     BROKEN,
     BULK,
-    DEAD,
     DEAF,
     ERR,
     GONE,
     LOOKING,
+    MORE_BEHIND,
     MUTE,
     NO_MORE_TO_COME,
+    NOT_BULK,
+    OVER,
     PAUSED,
     PRI,
     READY,
     RESET,
     TO_BE_READ,
     TO_BE_WRITTEN,
+    UNREAD,
 )
 from whatsproxy.transport import AMPLE, StreamProtocol
 
@@ -51,14 +54,13 @@ class HubTransport(HubSocket):
         # First what has come: a peer that breaks off an upload may have said why.
         if events & TO_BE_READ:
             state = self._state
-            if state & PAUSED:
+            if not state & UNREAD:
+                self._read(events)
+            elif state & PAUSED:
                 self._state = state | READY
             elif not state & DEAF:
-                if state & LOOKING:
-                    self._look(events)
-                else:
-                    self._read(events)
-            if events & ERR and not self._state & (DEAD | GONE) and self._is_broken():
+                self._look(events)
+            if events & ERR and not self._state & OVER and self._is_broken():
                 self._broken()
         if events & TO_BE_WRITTEN and (self._out is not None or self._pipe is not None):
             self._flush()
@@ -66,9 +68,9 @@ class HubTransport(HubSocket):
     def _read(self, events: int) -> None:
         budget = BUDGET
         limit = self._limit
-        size = limit if self._state & BULK else min(SMALL, limit)
+        size = limit if self._state & BULK or limit < SMALL else SMALL
         while True:
-            if size == limit and size > SMALL:
+            if size > SMALL:
                 # More than a message: perhaps it need not come up here at all.
                 sink = self.protocol.sink() if isinstance(self.protocol, StreamProtocol) else None
                 if sink is not None and self._splice(*sink, events):
@@ -89,8 +91,8 @@ class HubTransport(HubSocket):
             got = len(data)
             if got < size:
                 # The queue is empty, then; unless there is an end to be found behind it.
-                if not events & (NO_MORE_TO_COME | PRI):
-                    self._state &= ~BULK
+                if not events & MORE_BEHIND:
+                    self._state &= NOT_BULK
                     return
             else:
                 self._state |= BULK
@@ -178,7 +180,7 @@ class HubTransport(HubSocket):
             sink._unsendable()
         if pipe is not None:
             pools.give_back(pipe)
-        self._state = self._state | BULK if moved > SMALL else self._state & ~BULK
+        self._state = self._state | BULK if moved > SMALL else self._state & NOT_BULK
         full = sink._pipe is not None or sink._out is not None
         if full:
             self._state |= READY
@@ -195,7 +197,7 @@ class HubTransport(HubSocket):
     def _may_read_on(self) -> bool:
         """Tell whether what may be there is wanted; note it where it is not."""
         state = self._state
-        if not state & (DEAF | LOOKING):
+        if not state & UNREAD:
             return True
         self._state = state | READY
         if state & LOOKING:

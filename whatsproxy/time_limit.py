@@ -41,9 +41,8 @@ class TimeLimit:
     def end(self, one: Limited) -> None:
         """Limit one no longer, if it is limited at all."""
         due = self._due
-        if due.pop(one, None) is not None and not due and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if due.pop(one, None) is not None and not due:
+            self._stop_timer()
 
     def _look(self) -> None:
         """Look who is due; where somebody is, hear the sockets out before the verdict.
@@ -68,6 +67,10 @@ class TimeLimit:
             except Exception:
                 log.failure("ending what took too long failed unexpectedly")
         if self._due:
-            if self._timer is not None:  # somebody has begun meanwhile, who is not the first
-                self._timer.cancel()
+            self._stop_timer()  # of somebody who has begun meanwhile, and is not the first
             self._look()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()

@@ -1,6 +1,7 @@
 """A time limit that is moved often and passes seldom."""
 
 from collections.abc import Callable
+
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
