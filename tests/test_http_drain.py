@@ -4,8 +4,8 @@ from tests.http_cases import ReuseCase
 from tests.http_peers import HttpCase, HttpClient, OriginPeer, chunked, head_of
 from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
-from whatsproxy.lingering import LINGER
 from whatsproxy.factory import GRACE
+from whatsproxy.lingering import LINGER
 from whatsproxy.reason import Reason
 
 CHUNKED = b"Transfer-Encoding: chunked"

@@ -151,14 +151,15 @@ class _WatchedSocket(socket.socket):
 
     def _accept(self) -> tuple[int, Any]:
         """Accept, or raise BlockingIOError (called by socket.accept, and by the hub)."""
-        if not self.acceptor.may_enter():
+        acceptor = self.acceptor
+        if not acceptor.may_enter():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         try:
             accepted: tuple[int, Any] = super()._accept()  # type: ignore[misc]  # undeclared
         except OSError as e:
             if e.errno not in EXHAUSTED:
                 raise
-            self.acceptor.run_short(os.strerror(e.errno))
+            acceptor.run_short(os.strerror(e.errno))
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
-        self.acceptor.entered(accepted[0])
+        acceptor.entered(accepted[0])
         return accepted

@@ -19,6 +19,7 @@ from whatsproxy.log_forms import Stamps
 from whatsproxy.log_limit import kind_of, name_of
 from whatsproxy.logs import LevelObserver
 from whatsproxy.reason import Reason
+from whatsproxy.session import Session
 
 #: Seconds that a line waits for others at the most.
 DELAY = 0.02
@@ -38,7 +39,7 @@ class EndedLines(Service):
         journal: Journal,
         publisher: LogPublisher = globalLogPublisher,
     ) -> None:
-        self.form = observer.form
+        self._form = observer.form
         self._reactor = reactor
         self._observer = observer
         self._journal = journal
@@ -72,22 +73,23 @@ class EndedLines(Service):
             self._timer = None
         self._writer.flush()
 
-    def admit(self, reason: Reason) -> tuple[str, str] | None:
-        """Return time and level of a line (called by the journal); None: it is not wanted."""
-        if not (self._warnings if reason.error else self._infos):
-            return None
+    def ended(
+        self, session: Session, reason: Reason, detail: str, seconds: float, client: str
+    ) -> None:
+        """Write the line about a connection's end, if it is wanted (called by the journal)."""
+        warning = reason.error
+        if not (self._warnings if warning else self._infos):
+            return
         now = time()
         if self._limit is not None:
             kind, name = self._known[reason._value_]
             if not self._limit.admits(kind, name, now):
-                return None
-        return self._stamp(now), "warn" if reason.error else "info"
-
-    def put(self, line: str) -> None:
-        """Write a line, soon (called by the journal)."""
+                return
         if self._timer is None:
             self._timer = self._reactor.callLater(DELAY, self._flush)
-        self._writer.put(line)
+        level = "warn" if warning else "info"
+        stamp = self._stamp(now)
+        self._writer.put(self._form(stamp, level, session, reason, detail, seconds, client))
 
     def _flush(self) -> None:
         self._timer = None

@@ -106,7 +106,8 @@ class HubConnector:
             self._fail(getConnectError((error, os.strerror(error))))
 
     def _connected(self, connected: Socket, events: int) -> None:
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         # Whatever it raises is a failure to connect.
         protocol = self._factory.buildProtocol(address_of_pair(self._address))
         self._socket = self._factory = None

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from twisted.logger import Logger, LogLevel
 
-from whatsproxy.log_forms import EndedForm, protocol_of
+from whatsproxy.log_forms import protocol_of
 from whatsproxy.networks import address_of, neighbourhood
 from whatsproxy.reason import Reason
 from whatsproxy.session import Session
@@ -23,14 +23,10 @@ log = Logger()
 class Lines(Protocol):
     """A way into the log that is shorter than twisted.logger's (see ended_lines)."""
 
-    #: What makes a line of a connection's end.
-    form: EndedForm
-
-    def admit(self, reason: Reason) -> tuple[str, str] | None:
-        """Return time and level of a line about a connection's end; None: it is not wanted."""
-
-    def put(self, line: str) -> None:
-        """Write a line, soon."""
+    def ended(
+        self, session: Session, reason: Reason, detail: str, seconds: float, client: str
+    ) -> None:
+        """Write the line about a connection's end, soon, if it is wanted."""
 
 
 class Journal:
@@ -47,15 +43,10 @@ class Journal:
 
     def ended(self, session: Session, reason: Reason, detail: str, seconds: float) -> None:
         """Write the one line of a connection that has ended."""
-        lines = self._lines
-        if lines is None:
+        if self._lines is None:
             self._emit_ended(session, reason, detail, seconds)
-            return
-        admitted = lines.admit(reason)
-        if admitted is not None:
-            stamp, level = admitted
-            who = self._who(session.client)
-            lines.put(lines.form(stamp, level, session, reason, detail, seconds, who))
+        else:
+            self._lines.ended(session, reason, detail, seconds, self._who(session.client))
 
     def _emit_ended(self, session: Session, reason: Reason, detail: str, seconds: float) -> None:
         log.emit(

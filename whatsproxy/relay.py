@@ -210,7 +210,10 @@ class Relay:
             self._reason = end.ended
         # With the producer registered, Twisted would never get round to ending the direction.
         other.transport.unregisterProducer()
-        self._hasten()
+        # From now on nobody is waited for longer than a peer that may be gone.
+        self.moved = -1
+        if self.idle > self._patience:
+            self.idle = self._patience
         if other.eof:
             # Both have said all: each closes when what it was sent is out.
             self._closing = True
@@ -218,12 +221,6 @@ class Relay:
             other.transport.loseConnection()
         else:
             other.transport.loseWriteConnection()
-
-    def _hasten(self) -> None:
-        """Let the watch wait no longer than for a peer that may be gone, from now on."""
-        if self.idle > self._patience:
-            self.idle = self._patience
-        self.moved = -1
 
     def lost(self, end: _End, failure: Failure) -> None:
         """One side is gone: let the other one go, with what it has not been sent yet."""

@@ -72,7 +72,8 @@ class Tunnel(ClientProtocol):
         """Keep what comes before the upstream is there."""
         self.session.received += len(data)
         self._early += data
-        self._regulate()
+        if len(self._early) > self._limit:
+            self._regulate()
 
     def readConnectionLost(self) -> None:
         """The client has said all; what it said still goes out."""
