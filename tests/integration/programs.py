@@ -153,6 +153,17 @@ class Program:
             raise AssertionError(f"{self.argv[0]} never said {pattern!r}:\n{self.output()}")
         return found
 
+    def says_it(self, text: str, times: int) -> None:
+        """See that a text is in the output so often; its last lines may still be on their way."""
+
+        def settled() -> bool:
+            return sum(line.count(text) for _, line in self._lines) >= times or self._reading == 0
+
+        with self._changed:
+            self._changed.wait_for(settled, DEADLINE)
+        if self.output().count(text) != times:
+            raise AssertionError(f"not {times} x {text!r} from {self.argv[0]}:\n{self.output()}")
+
     def say(self, line: str) -> None:
         """Write one line to the standard input."""
         assert self.process.stdin is not None

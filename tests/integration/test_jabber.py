@@ -23,7 +23,7 @@ class JabberTests(ProxyTestCase):
         for client in (alice, bob):
             client.leave()
             self.assertEqual(0, client.wait(), client.output())
-        self.assertEqual(2, prosody.program.output().count("Stream encrypted (TLS"))
+        prosody.program.says_it("Stream encrypted (TLS", 2)
         self.assertEqual({"xmpp": 2}, proxy.kinds())
         return proxy
 
@@ -36,4 +36,4 @@ class JabberTests(ProxyTestCase):
     def test_through_socks5(self) -> None:
         server, port = microsocks(self)
         self.talk("-s", f"socks5://127.0.0.1:{port}")
-        self.assertEqual(2, server.output().count("connected to 127.0.0.1"), server.output())
+        server.says_it("connected to 127.0.0.1", 2)

@@ -89,6 +89,7 @@ class PrivilegeTests(TlsTestCase):
         self.hang_up(proxy, "failed")
         self.assertEqual(first, shown(443))
         self.carries()
+        proxy.wait_for(" error .*not reloaded")
         (line,) = [line for line in proxy.output().splitlines() if " error " in line]
         self.assertIn("certificates not reloaded, the old ones stay", line)
         self.assertIn(f"{key}: cannot be read: Permission denied to {NOBODY}", line)

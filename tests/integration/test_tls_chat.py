@@ -63,8 +63,7 @@ class WhatsAppTests(TlsTestCase):
         inner = proxy.figure("tls_inner_connections_total", protocol="whatsapp")
         self.assertEqual(len(talks) + 1, inner)
         self.assertEqual(len(talks) + 5, proxy.kinds()["tls"])
-        said = server.output()
-        self.assertEqual(len(talks) + 5, said.count("connected to"), said)
+        server.says_it("connected to", len(talks) + 5)
         self.nothing_is_wrong(proxy)
 
 
@@ -125,4 +124,4 @@ c2s_direct_tls_ssl = {{{{ certificate = "{{chain}}"; key = "{{key}}" }}}}
         prosody = Prosody(self)
         config = f'tls.upstream_ca_file = "{prosody.trust}"\n'
         self.talk(f'{config}upstream.xmpp = ["tls://jabber.test:{self.direct}"]\n', prosody)
-        self.assertEqual(2, prosody.program.output().count("Stream encrypted (TLS"))
+        prosody.program.says_it("Stream encrypted (TLS", 2)

@@ -100,6 +100,7 @@ class OwnCertificateTests(TlsTestCase):
                 self.hang_up("failed", number)
                 self.assertEqual(second, shown(proxy.port))
             self.assertEqual(int((TODAY + 80 * DAY).timestamp()), int(self.expiry()))
+            proxy.wait_for(" error .*no certificate in PEM")
             errors = [line for line in proxy.output().splitlines() if " error " in line]
             self.assertEqual(2, len(errors), proxy.output())
             self.assertIn("is not the key of", errors[0])
