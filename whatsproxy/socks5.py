@@ -21,7 +21,6 @@ from socksio.socks5 import (
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -53,6 +52,7 @@ from whatsproxy.socks5_handshake import (
     TTLExpired,
     Words,
 )
+from whatsproxy.time_limit import TimeLimit
 from whatsproxy.transport import StreamProtocol, deliver, hand_over
 
 __all__ = [
@@ -104,7 +104,7 @@ class SOCKS5ClientEndpoint:
         self._words = _words(methods, _command(host, port))
         self._proxy = proxyEndpoint
         self._timeout = timeout
-        self._reactor = reactor
+        self._limit = None if reactor is None else TimeLimit(reactor, timeout)
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
         """Return a Deferred of the protocol; cancelling it leaves nothing open."""
@@ -112,8 +112,9 @@ class SOCKS5ClientEndpoint:
 
     def attempt(self, listener: Listener[StreamProtocol]) -> Attempt:
         """Return an attempt to do that, for who wants no Deferred."""
-        clock = _reactor_or(self._reactor)
-        return _Attempt(self._proxy, self._words, clock, self._timeout, listener)
+        if self._limit is None:
+            self._limit = TimeLimit(_installed(), self._timeout)
+        return _Attempt(self._proxy, self._words, self._limit, listener)
 
 
 def probe(
@@ -125,8 +126,8 @@ def probe(
 ) -> "Deferred[None]":
     """Connect to a SOCKS server and authenticate, no more; fail as any connect through it would."""
     front: Front[StreamProtocol] = Front()
-    clock = _reactor_or(reactor)
-    attempt = _Attempt(proxyEndpoint, _words(methods, None), clock, timeout, front)
+    limit = TimeLimit(reactor or _installed(), timeout)
+    attempt = _Attempt(proxyEndpoint, _words(methods, None), limit, front)
     return front.start(attempt).addCallback(_hang_up)
 
 
@@ -134,39 +135,34 @@ def _hang_up(protocol: Any) -> None:
     protocol.transport.loseConnection()
 
 
-def _reactor_or(reactor: IReactorTime | None) -> IReactorTime:
-    if reactor is not None:
-        return reactor
-    from twisted.internet import reactor as installed  # noqa: TID251  # nobody named another
+def _installed() -> IReactorTime:
+    from twisted.internet import reactor  # noqa: TID251  # nobody has named another
 
-    return installed
+    return reactor
 
 
 class _Attempt(Handshake):
-    """One connect: owns the time limit and whatever is open until the listener has it."""
+    """One connect: owns whatever is open until the listener has it."""
 
-    __slots__ = ("_clock", "_connecting", "_listener", "_proxy", "_timeout", "_timer")
+    __slots__ = ("_connecting", "_limit", "_listener", "_proxy")
 
     def __init__(
         self,
         proxy: IStreamClientEndpoint,
         words: Words,
-        clock: IReactorTime,
-        timeout: float,
+        limit: TimeLimit,
         listener: Listener[StreamProtocol],
     ) -> None:
         super().__init__(words)
         self._proxy = proxy
-        self._clock = clock
-        self._timeout = timeout
+        self._limit = limit
         #: None as soon as it is over.
         self._listener: Listener[StreamProtocol] | None = listener
         self._connecting: Attempt | None = None
-        self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
         """Reach for the server (the Attempt's duty)."""
-        self._timer = self._clock.callLater(self._timeout, self._timed_out)
+        self._limit.begin(self)
         self._connecting = connecting = attempt_by(self._proxy, self)
         connecting.start()
 
@@ -200,8 +196,8 @@ class _Attempt(Handshake):
         if result:
             deliver(transport, result)
 
-    def _timed_out(self) -> None:
-        self._timer = None
+    def time_is_up(self) -> None:
+        """Give up (called by the time limit)."""
         self._fail(NegotiationTimeout())
 
     def _fail(self, error: Exception) -> None:
@@ -220,12 +216,10 @@ class _Attempt(Handshake):
         return listener
 
     def _end(self) -> Listener[StreamProtocol]:
-        """Stop the clock; the answer is who is to be told."""
+        """Let nothing more come of it; the answer is who is to be told."""
         listener, self._listener = self._listener, None
         assert listener is not None, "nobody is left to be told"
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._limit.end(self)
         return listener
 
 
