@@ -29,6 +29,7 @@ PER_CONNECTION = (
 REMEMBERED = {
     "whatsproxy.destination.Destination": 2048,
     "whatsproxy.dial.DirectEndpoint": FIRSTS,
+    "whatsproxy.time_limit.TimeLimit": FIRSTS + 3,  # and those that all clients share
     "whatsproxy.socks5.SOCKS5ClientEndpoint": FIRSTS,
     "whatsproxy.socks5_handshake.Words": FIRSTS,
     "whatsproxy.name_cache.Known": NAMES,
