@@ -1,12 +1,10 @@
 """CONNECT: a tunnel once the upstream is there, and only then."""
 
-import socket
-
 from twisted.internet.defer import fail, succeed
 from twisted.internet.error import ConnectionRefusedError, NoRouteError
 
 from tests.flood import pattern
-from tests.http_cases import ESTABLISHED, ConnectCase, connect_to
+from tests.http_cases import ESTABLISHED, ConnectCase
 from tests.http_peers import HttpClient, head_of
 from tests.peers import settled, turn, until
 from tests.support import FakeUpstream
@@ -42,17 +40,6 @@ class TunnelTests(ConnectCase):
             await upstream.got(data)
             upstream.write(data[::-1])
             await client.peer.got(data[::-1])
-
-    async def test_an_origin_that_speaks_first(self) -> None:
-        """It knows that it is connected before anything is said to it."""
-        with socket.create_server(("127.0.0.1", 0)) as origin:
-            origin.setblocking(False)
-            port = origin.getsockname()[1]
-            self.start(policy={"allow_ports": (port,)})
-            client = await self.connect(connect_to(b"127.0.0.1:%d" % port))
-            await client.peer.got(ESTABLISHED)
-            accepted, _ = origin.accept()
-            accepted.close()
 
     async def test_half_closes(self) -> None:
         """Either side may end first, and still hear the other."""

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import resource
-import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -98,21 +97,6 @@ class ConnectTests(HubCase):
             host = dialler.peer.transport.getHost()
             self.assertEqual((host.host, host.port), where)
             self.assertEqual(dialler.heard, ["started"])
-
-    async def test_who_speaks_first(self) -> None:
-        """The server knows of its connection with the first bytes, or when it is told to."""
-        for tell in (lambda peer: peer.write(b"x"), lambda peer: peer.transport.acknowledge()):
-            waited = 0
-            while not waited:  # the system itself would not wait for ever
-                with socket.create_server((LOOPBACK, 0)) as server:
-                    server.setblocking(False)
-                    dialler = Dialler()
-                    dialler.speaks_first = True  # type: ignore[attr-defined]
-                    self.fast.connectTCP(*server.getsockname(), dialler)
-                    await until(lambda dialler=dialler: dialler.peer.transport)
-                    waited = not select.select([server], [], [], 0)[0]
-                    tell(dialler.peer)
-                    self.bare.append(server.accept()[0])
 
     async def test_time_is_up(self) -> None:
         """A listener whose queue is full does not answer."""

@@ -111,9 +111,6 @@ class _Try(StreamProtocol):
 
     __slots__ = ("_connector", "_dial")
 
-    #: Whoever takes the connection does, or says so (see transport.acknowledge).
-    speaks_first = True
-
     def __init__(self, dial: "_Dial") -> None:
         self._dial: _Dial | None = dial
         self._connector: IConnector | None = None

@@ -75,9 +75,6 @@ class HubConnector:
             if not below(number, KEPT):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if getattr(factory, "speaks_first", False):
-                # What it says acknowledges the connection as well: a packet less (tcp(7)).
-                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             if self._bind is not None:
                 try:
                     connecting.bind(self._bind)

@@ -270,11 +270,6 @@ class HubSocket:
         """Whether it closes as soon as the buffer is empty."""
         return bool(self._state & LOSING)
 
-    def acknowledge(self) -> None:
-        """Wait with acknowledgements for nothing (see hub_connector)."""
-        with contextlib.suppress(OSError):  # whoever reads from it will hear of that
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
     def getHandle(self) -> Any:
         """Return the socket."""
         return self._socket

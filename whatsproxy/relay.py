@@ -20,7 +20,6 @@ from whatsproxy.session import Session
 from whatsproxy.transport import (
     ALL,
     StreamProtocol,
-    acknowledge,
     broke_off,
     hand_over,
     probe_silence,
@@ -199,8 +198,6 @@ class Relay:
             from_client.resumeProducing()  # before the early bytes, which may pause it
         if early:
             to_upstream.write(early)
-        else:
-            acknowledge(to_upstream)
         if client_ended:
             self._client.readConnectionLost()
 

@@ -277,16 +277,6 @@ def send_at_once(transport: Any) -> None:
             tcp.setTcpNoDelay(True)
 
 
-def acknowledge(transport: Any) -> None:
-    """Let a peer know that it is connected, for there is nothing to be said to it yet (tcp(7)).
-
-    Some speak first, and on the hub they would have to wait for the system to do it.
-    """
-    on_hub = getattr(_tcp_below(transport), "acknowledge", None)
-    if on_hub is not None:
-        on_hub()
-
-
 def probe_silence(transport: Any) -> None:
     """Let the system probe a peer that is silent for long. TCP, or above it."""
     tcp = _tcp_below(transport)
