@@ -82,6 +82,19 @@ class IdleTests(ReuseCase):
         await self.ended_with(Reason.DRAINING, Reason.NO_DATA)
         self.assertEqual(self.origins.peers, [])
 
+    async def test_grace_is_no_gift(self) -> None:
+        """Who is silent and would be let go sooner, is."""
+        self.start()
+        silent = await self.connect()
+        await until(lambda: self.factory.ledger.live)
+        sniffing = self.factory.sniffing.seconds
+        self.pass_time(sniffing - GRACE / 10)
+        self.factory.drain()
+        self.pass_time(GRACE / 10)
+        await silent.peer.ended()
+        silent.peer.close()
+        await self.ended_with(Reason.NO_DATA)
+
     async def test_each_kind_of_request(self) -> None:
         """CONNECT, a page, a body: all of them are refused."""
         self.start()

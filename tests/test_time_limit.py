@@ -106,6 +106,43 @@ class TimeLimitTests(SynchronousTestCase):
         self.assertEqual((last.late_at, more[0].late_at), ([14.0], [20.0]))
         self.nothing_is_left()
 
+    def test_one_lets_another_begin_and_end(self) -> None:
+        """No timer is left of that, and the limit goes on."""
+
+        def pass_by() -> None:
+            other = self.begun()
+            self.limit.end(other)
+
+        self.begun(pass_by)
+        second = self.begun(pass_by)
+        self.clock.advance(SECONDS)
+        self.assertEqual(second.late_at, [SECONDS])
+        self.nothing_is_left()
+        third = self.begun()
+        self.clock.advance(SECONDS)
+        self.assertEqual(third.late_at, [2 * SECONDS])
+        self.nothing_is_left()
+
+    def test_one_lets_another_begin_again(self) -> None:
+        """Who has just been due, and has its whole time then."""
+
+        def again() -> None:
+            self.limit.end(other)
+            self.limit.begin(other)
+
+        self.begun(again)
+        other = self.begun()
+        for _ in range(3):
+            self.clock.advance(SECONDS)
+        self.assertEqual(other.late_at, [2 * SECONDS])
+        self.nothing_is_left()
+
+    def test_left(self) -> None:
+        one = self.begun()
+        self.clock.advance(4)
+        self.assertEqual(self.limit.left(one), 6)
+        self.limit.end(one)
+
     def test_an_error_is_nobody_elses(self) -> None:
         self.begun(lambda: 1 / 0)
         other = self.begun()
@@ -156,3 +193,20 @@ class StoppedTests(SynchronousTestCase):
                 reactor.turn(1000.0)
             self.assertEqual((spoken.late_at, silent.late_at), ([], [1000.0]))
             self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_each_is_heard(self) -> None:
+        """Also who becomes due between the hearing of the others and the verdict."""
+        for wrap in (lambda reactor: reactor, Wheel):
+            reactor = TurningReactor()
+            limit = TimeLimit(wrap(reactor), SECONDS)
+            first, second = Somebody(reactor), Somebody(reactor)
+            start = reactor.now
+            limit.begin(first)
+            reactor.turn(start + 2)
+            limit.begin(second)
+            while not limit._heard:
+                reactor.turn(start + SECONDS)
+            reactor.turn(1000.0)
+            self.assertEqual((first.late_at, second.late_at), ([1000.0], []))
+            limit.end(second)
+            self.assertEqual([c for c in reactor.getDelayedCalls() if c.active()], [])

@@ -98,7 +98,7 @@ class ProxyFactory:
             self.clock, min(5.0, timeouts.idle / 10, timeouts.chat_idle / 10)
         )
         self.sniffing = TimeLimit(self.clock, timeouts.sniff)
-        self.grace = TimeLimit(self.clock, min(timeouts.sniff, GRACE))
+        self.grace = TimeLimit(self.clock, GRACE)
         self.handshaking = TimeLimit(self.clock, timeouts.tls_handshake)
         self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
         self._terminates = bool(settings.tls.certificate) or settings.tls.auto_generate

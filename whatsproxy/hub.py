@@ -2,8 +2,8 @@
 
 Twisted's epoll reactor pays for each socket's interest in writing again and again, and for a log
 context at each event. Here a socket is registered once for its life, edge-triggered, for all there
-is to hear of; what an event says is a hint (descriptors are reused within a batch), and only a
-system call is believed.
+is to hear of; what an event says is a hint, and only a system call is believed; but that a socket
+is connected now (see hub_connector).
 """
 
 import os
@@ -107,7 +107,8 @@ class Hub:
     def close(self, socket: Socket) -> None:
         """Close a socket, at once, but not before no event of this batch can name it any more.
 
-        Its number would be the next newcomer's, and what happened to it happen to that.
+        Its number would be the next newcomer's, and what happened to it happen to that. (A socket
+        that is closed by itself is so in its own event, or at the batch's end.)
         """
         self.forget(socket.fileno())
         if self._in_batch:

@@ -96,7 +96,9 @@ class HubConnector:
         """See how it stands (called by the hub)."""
         connecting = self._socket
         assert connecting is not None
-        if events & TO_BE_WRITTEN == OUT:  # neither error nor hang-up
+        # Neither error nor hang-up: it is connected. The number is our own: none is given away in
+        # the middle of a batch (see Hub.close). What is sent then would fail if that were wrong.
+        if events & TO_BE_WRITTEN == OUT:
             self._connected(connecting, events)
             return
         error = connecting.connect_ex(self._address)

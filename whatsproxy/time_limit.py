@@ -20,10 +20,10 @@ class TimeLimit:
     """Gives each the same time, in ``seconds``: so who came first is due first.
 
     To come and to go costs an entry in a dict, and one timer waits for the first of all. Nothing is
-    scheduled while nobody is limited.
+    scheduled while nobody is limited. Where the clock goes back, who came before is late later.
     """
 
-    __slots__ = ("_clock", "_due", "_timer", "seconds")
+    __slots__ = ("_clock", "_due", "_heard", "_timer", "seconds")
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self.seconds = seconds
@@ -31,6 +31,12 @@ class TimeLimit:
         #: When each is due, in this order.
         self._due: dict[Limited, float] = {}
         self._timer: IDelayedCall | None = None
+        #: Who is due by then has been heard.
+        self._heard = 0.0
+
+    def left(self, one: Limited) -> float:
+        """Return how many seconds somebody has left who is limited."""
+        return self._due[one] - self._clock.seconds()
 
     def begin(self, one: Limited) -> None:
         """Limit one, who is not limited yet."""
@@ -50,24 +56,27 @@ class TimeLimit:
         A process that was stopped (SIGSTOP, a frozen machine) finds its timers due before it has
         seen what came in time.
         """
-        left = next(iter(self._due.values())) - self._clock.seconds()
+        now = self._clock.seconds()
+        left = next(iter(self._due.values())) - now
         if left > 0:
             self._timer = self._clock.callLater(left, self._look)
         else:
+            self._heard = now
             self._timer = self._clock.callLater(0, self._decide)
 
     def _decide(self) -> None:
         self._timer = None
-        now = self._clock.seconds()
-        for one, _ in list(takewhile(lambda item: item[1] <= now, self._due.items())):
-            if self._due.pop(one, None) is None:
+        heard = self._heard
+        for one, due in list(takewhile(lambda item: item[1] <= heard, self._due.items())):
+            if self._due.get(one) != due:
                 continue  # it has ended with another one
+            del self._due[one]
             try:
                 one.time_is_up()
             except Exception:
                 log.failure("ending what took too long failed unexpectedly")
+        self._stop_timer()  # of somebody who has begun meanwhile, and need not be the first
         if self._due:
-            self._stop_timer()  # of somebody who has begun meanwhile, and is not the first
             self._look()
 
     def _stop_timer(self) -> None:

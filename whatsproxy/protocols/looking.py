@@ -106,7 +106,7 @@ class Looking(ClientProtocol, Generic[Found]):
 
     def drain(self) -> None:
         """Give a client that has said nothing yet a moment: its words may be on their way."""
-        if not self.buffer:
+        if not self.buffer and self._limit.left(self) > self.proxy.grace.seconds:
             self._limit.end(self)
             self._limit = self.proxy.grace
             self._limit.begin(self)
