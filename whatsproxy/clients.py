@@ -23,7 +23,9 @@ class Rate:
     def take(self, host: int, now: float) -> bool:
         """Take one; the answer is whether there was one. ``now`` is in seconds."""
         left, since = self._young.get(host) or self._old.get(host) or (self._burst, now)
-        left = min(left + (now - since) * self._rate, self._burst)
+        left += (now - since) * self._rate
+        if left > self._burst:
+            left = self._burst
         allowed = left >= 1
         self._young[host] = (left - 1 if allowed else left, now)
         if len(self._young) > REMEMBERED // 2:
