@@ -1,10 +1,15 @@
-"""HTTP through a forward proxy, as a load of the bars."""
+"""HTTP through a forward proxy, as a load of the bars.
+
+Clients and origin take turns in one process, and never sleep: see pairs.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from http_crowd import HttpCrowd
-from http_traffic import Request, downloads, small
+from http_origin import HttpOrigin
+from http_traffic import NAME, Request, downloads, small
+from origin import listener
 
 #: Connections for small answers, and for large ones.
 _CLIENTS, _FEW = 16, 4
@@ -12,13 +17,30 @@ _CLIENTS, _FEW = 16, 4
 BODY = 16 << 20
 
 
-class Requests:
-    """Requests to ``address`` for what the origin at ``port`` has; ``limit`` is in seconds."""
+class Pages:
+    """An origin that is served turn by turn, and its port."""
 
-    def __init__(self, address: tuple[str, int], port: int, limit: float) -> None:
+    def __init__(self) -> None:
+        listening = listener()
+        self.port = int(listening.getsockname()[1])
+        self.origin = HttpOrigin([listening])
+
+
+class Requests:
+    """Requests to ``address`` for what the origin has; ``limit`` is in seconds.
+
+    ``tunnelled``: the same, but each connection first asks the proxy for a tunnel to the origin.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], pages: Pages, limit: float, *, tunnelled: bool = False
+    ) -> None:
         self.errors: Counter[str] = Counter()
         self._address = address
         self._limit = limit
+        self._beside = pages.origin.turn
+        self._connect = f"{NAME}:{pages.port}" if tunnelled else ""
+        port = pages.port
         self._small = small(port)
         self._large = downloads(port, BODY, chunked=False)
 
@@ -38,7 +60,7 @@ class Requests:
         """Keep nothing: no connection outlasts its requests."""
 
     def _ask(self, requests: Sequence[Request], times: int, clients: int) -> float:
-        crowd = HttpCrowd(self._address, self._limit)
+        crowd = HttpCrowd(self._address, self._limit, self._connect, self._beside)
         try:
             crowd.ask(requests, times, clients)
         finally:

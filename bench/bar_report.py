@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bar_cells import BY_SOCKS, META, OURS, RELAY, SLICES, SPLICING, TLS, Cell, Idle, Sample
+from bar_cells import BY_SOCKS, META, OURS, SLICES, SPLICING, TLS, TUNNEL, Cell, Idle, Sample
 from cryptography.hazmat.backends.openssl.backend import backend
 from peers import find
 from report import over, spread, table
@@ -46,7 +46,7 @@ BARS = (
     Bar("tls-up", "TLS terminated, bulk up", OURS, TLS, 1.4, 1.0),
     Bar("tls-idle", "TLS terminated, idle", OURS, "", 24, 15),
     Bar("http", "HTTP keep-alive request, small", OURS, "", 250, 120),
-    Bar("body", "HTTP bodies", OURS, RELAY, 1.0, None),
+    Bar("body", "HTTP bodies", OURS, TUNNEL, 1.0, None),
 )
 
 
@@ -140,7 +140,7 @@ def _judged(cells: Sequence[Cell | Idle], samples: Samples) -> str:
         for title in subjects:
             role, of, tree = title.partition(" of ")
             # Our own other half is that of the same tree.
-            theirs = bar.theirs + of + tree if bar.theirs == RELAY else bar.theirs
+            theirs = bar.theirs + of + tree if bar.theirs == TUNNEL else bar.theirs
             if role != bar.ours or (theirs or title) not in subjects:
                 continue
             values = _values(known[bar.cell], subjects[title])

@@ -32,9 +32,9 @@ from bar_cells import (
     OURS,
     PPROXY,
     PROXY_PY,
-    RELAY,
     SPLICING,
     TLS,
+    TUNNEL,
     Cell,
     Idle,
     Load,
@@ -42,7 +42,7 @@ from bar_cells import (
     hold,
     run,
 )
-from bar_http import Requests
+from bar_http import Pages, Requests
 from http_origin import http_origin
 from http_peers import installed
 from http_traffic import NAME
@@ -73,9 +73,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         listening = stack.enter_context(listener())
-        pages = listener()
-        site = Site(listening, int(pages.getsockname()[1]), directory, arguments.limit)
-        stack.enter_context(http_origin(pages))
+        answering = listener()
+        site = Site(listening, Pages(), int(answering.getsockname()[1]), directory, arguments.limit)
+        stack.enter_context(http_origin(answering))
         wanted = {subject for cell in cells for subject in cell.subjects}
         starters = dict(programs(stack, arguments, site, wanted, limit, measured, others))
         for _ in range(arguments.rounds):
@@ -92,8 +92,9 @@ class Site:
     """What is there for all programs: the origins, and a directory for files."""
 
     listening: socket.socket
-    #: The port of the HTTP origin.
-    pages: int
+    #: The origin of HTTP; and the port of one that answers while nobody has turns for that.
+    pages: Pages
+    answering: int
     directory: Path
     #: Seconds for each phase.
     limit: float
@@ -105,10 +106,11 @@ class Site:
 
     def load(self, cell: Cell | Idle, title: str, peer: Peer) -> Load:
         """Return the load of a cell for a program."""
-        if not cell.load or role_of(title) == RELAY:
+        if not cell.load:
             return Pairs(peer.address, self.listening, self.limit)
         if cell.load == HTTP:
-            return Requests(peer.address, self.pages, self.limit)
+            tunnelled = role_of(title) == TUNNEL
+            return Requests(peer.address, self.pages, self.limit, tunnelled=tunnelled)
         return TlsPairs(peer.address, self.listening, self.limit, cell.load)
 
 
@@ -164,7 +166,7 @@ def programs(
         if arguments.program != [ROOT]:
             note(f"whatsproxy{suffix} is {imported(tree)}")
         yield OURS + suffix, partial(whatsproxy, measured, options, tree)
-        yield RELAY + suffix, partial(whatsproxy, measured, options, tree)
+        yield TUNNEL + suffix, partial(whatsproxy, measured, options, tree)
     if BY_SOCKS in wanted and not find("microsocks"):
         note("no SOCKS5: microsocks is not installed")
     elif BY_SOCKS in wanted:
@@ -185,7 +187,7 @@ def programs(
     found = {program.title: program for program in installed(arguments.peers)}
     for title in sorted({PPROXY, PROXY_PY} & wanted):
         if title in found:
-            yield title, partial(found[title].start, measured, site.pages)
+            yield title, partial(found[title].start, measured, site.answering)
         else:
             note(f"no {title}: it is not installed")
 
@@ -196,7 +198,7 @@ def options_of(site: Site, certificates: Sequence[Path]) -> list[str]:
     entries = (
         f'[[tls.certificate]]\ncert_file = "{path}"\nkey_file = "{path}"\n' for path in certificates
     )
-    configuration.write_text(f"[policy]\nallow_ports = [{site.pages}]\n{''.join(entries)}")
+    configuration.write_text(f"[policy]\nallow_ports = [{site.pages.port}]\n{''.join(entries)}")
     chat = CHAT_NAME if os.environ.get("TEST_SANDBOX") == "1" else LOOPBACK
     allowed = ["--allow", NAME, "--chat", f"{chat}:{site.port}"]
     return ["--config", str(configuration), *allowed]

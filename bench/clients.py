@@ -8,6 +8,7 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -32,12 +33,19 @@ class Clients(ABC, Generic[Client]):
     """Connections to one address, going together from phase to phase.
 
     ``limit`` is in seconds, for each phase: a connection that is not done then is an error.
+    ``beside`` is done in each turn; with it they never sleep (see pairs).
     """
 
-    def __init__(self, address: tuple[str, int], limit: float) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        limit: float,
+        beside: Callable[[], object] | None = None,
+    ) -> None:
         self.errors: Counter[str] = Counter()
         self._address = address
         self._limit = limit
+        self._beside = beside
         self._epoll = select.epoll()
         self._clients: dict[int, Client] = {}
         self._busy = 0
@@ -80,6 +88,9 @@ class Clients(ABC, Generic[Client]):
             for client in [client for client in self._clients.values() if client.busy]:
                 self.fail(client, "time limit")
             return False
+        if self._beside is not None:
+            self._beside()
+            left = 0
         for fd, events in self._epoll.poll(left, 1024):
             if fd not in self._clients:
                 continue
@@ -149,3 +160,13 @@ def name_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):  # whose numbers are others
         return error.reason or str(error)
     return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def connect_head(to: str) -> bytes:
+    """Return the request for a tunnel to a host and port."""
+    return f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n".encode()
+
+
+def granted(answer: bytes) -> bool:
+    """Tell whether this is a yes to CONNECT."""
+    return b" 200" in answer[:12]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from clients import CHUNK, Clients, Connection, name_of
+from clients import CHUNK, Clients, Connection, connect_head, granted, name_of
 from traffic import PATTERN, place
 
 
@@ -43,9 +43,7 @@ class Crowd(Clients[Client]):
         self.completed = 0
         #: Seconds from dialling to the first byte that came back.
         self.first_bytes: list[float] = []
-        self._connect = b""
-        if connect:
-            self._connect = f"CONNECT {connect} HTTP/1.1\r\nHost: {connect}\r\n\r\n".encode()
+        self._connect = connect_head(connect) if connect else b""
         self._numbers = 0
 
     def open(self, count: int, openings: Iterator[tuple[str, bytes]], dialling: int) -> float:
@@ -147,7 +145,7 @@ class Crowd(Clients[Client]):
         client.head = head
         if not head.endswith(b"\r\n\r\n"):
             return
-        if b" 200" not in head[:12]:
+        if not granted(head):
             self.fail(client, f"answer to CONNECT: {head[:40]!r}")
             return
         client.head = None

@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clients import CHUNK, Clients, Connection
+from clients import CHUNK, Clients, Connection, connect_head, granted
 from http_response import Response, WrongAnswerError
 from http_traffic import PLAIN, Request
 
@@ -20,13 +20,25 @@ class Client(Connection):
     sent: int = 0
     #: Whether an answer came on this connection before.
     used: bool = False
+    #: The answer to CONNECT, as far as it has come; None where there is none, or no more of it.
+    tunnel: bytes | None = None
 
 
 class HttpCrowd(Clients[Client]):
-    """Some clients of an HTTP proxy that go on asking until so many answers have come."""
+    """Some clients of an HTTP proxy that go on asking until so many answers have come.
 
-    def __init__(self, address: tuple[str, int], limit: float) -> None:
-        super().__init__(address, limit)
+    With ``connect``, a host and port, each of them asks what is there, through a tunnel.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        limit: float,
+        connect: str = "",
+        beside: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(address, limit, beside)
+        self._connect = connect_head(connect) if connect else b""
         self.completed = 0
         #: Connections made; requests sent again because the proxy had closed one that was idle.
         self.dialled = 0
@@ -51,6 +63,10 @@ class HttpCrowd(Clients[Client]):
 
     def send(self, client: Client) -> None:
         """Send what is left of head and upload, as much as there is room for."""
+        if client.tunnel is not None:
+            client.sent += client.socket.send(self._connect[client.sent :])
+            self.watch(client, writing=client.sent < len(self._connect))
+            return
         request = client.request
         whole = len(request.head) + request.upload
         if client.sent < len(request.head):
@@ -64,6 +80,9 @@ class HttpCrowd(Clients[Client]):
     def receive(self, client: Client) -> None:
         """Take a part of the answer, or the connection's end."""
         data = client.socket.recv(CHUNK)
+        if data and client.tunnel is not None:
+            self._tunnelled(client, client.tunnel + data)
+            return
         response = client.response
         if not data:
             if response.end():
@@ -93,7 +112,19 @@ class HttpCrowd(Clients[Client]):
 
     def _dial(self, request: Request) -> None:
         self.dialled += 1
-        self.add(Client(self.connection(), request, Response(request)))
+        tunnel = b"" if self._connect else None
+        self.add(Client(self.connection(), request, Response(request), tunnel=tunnel))
+
+    def _tunnelled(self, client: Client, answer: bytes) -> None:
+        """Go on to the request once the proxy has said yes; nobody else speaks before that."""
+        if not answer.endswith(b"\r\n\r\n"):
+            client.tunnel = answer
+        elif not granted(answer):
+            self.fail(client, f"answer to CONNECT: {answer[:40]!r}")
+        else:
+            client.tunnel = None
+            client.sent = 0
+            self.start(client)
 
     def _answered(self, client: Client) -> None:
         self.completed += 1

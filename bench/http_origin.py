@@ -86,9 +86,14 @@ class _State:
 class HttpOrigin(Server):
     """Answers /small/VARIANT, /length/SIZE/AT, /chunked/SIZE/AT, and a POST to /upload/AT."""
 
-    def __init__(self, listeners: list[socket.socket], ending: int, counts: Counts) -> None:
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        ending: int | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         super().__init__(listeners, ending)
-        self._counts = counts
+        self._counts = Counts() if counts is None else counts
         self._states: dict[int, _State] = {}
 
     def accepted(self, fd: int) -> None:
@@ -149,6 +154,8 @@ def _request(state: _State, head: bytes) -> None:
     """Prepare the answer to a request, or for its body."""
     line, _, fields = head.partition(b"\r\n")
     path, _, version = line.partition(b" ")[2].rpartition(b" ")
+    if not path.startswith(b"/"):  # what has come through a tunnel is written as for a proxy
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
     fields = fields.lower() + b"\r\n"
     state.closing = version == b"HTTP/1.0" or b"connection: close" in fields
     state.cycle = PLAIN

@@ -26,31 +26,39 @@ def listener(port: int = 0) -> socket.socket:
 
 
 class Server(ABC):
-    """Serves every connection that ``listeners`` accept, until ``ending`` is at its end."""
+    """Serves every connection that ``listeners`` accept, until ``ending`` is at its end.
 
-    def __init__(self, listeners: list[socket.socket], ending: int) -> None:
+    One that is served turn by turn, by whoever has something to do meanwhile, needs no such end.
+    """
+
+    def __init__(self, listeners: list[socket.socket], ending: int | None = None) -> None:
         self._ending = ending
         self._listeners = {listening.fileno(): listening for listening in listeners}
         self._connections: dict[int, socket.socket] = {}
         self._epoll = select.epoll()
-        for fd in (ending, *self._listeners):
+        for fd in self._listeners if ending is None else (ending, *self._listeners):
             self._epoll.register(fd, select.EPOLLIN)
 
     def run(self) -> None:
         """Serve."""
-        while True:
-            for fd, _ in self._epoll.poll():
-                if fd == self._ending:
-                    return
-                if fd in self._listeners:
-                    self._accept(self._listeners[fd])
-                elif fd in self._connections:
-                    try:
-                        self.serve(fd, self._connections[fd])
-                    except BlockingIOError:
-                        pass
-                    except OSError:
-                        self.drop(fd)  # the client's side counts it
+        while self.turn(None):
+            pass
+
+    def turn(self, timeout: float | None = 0) -> bool:
+        """Serve what is ready, waiting for so many seconds; False when the end has come."""
+        for fd, _ in self._epoll.poll(timeout):
+            if fd == self._ending:
+                return False
+            if fd in self._listeners:
+                self._accept(self._listeners[fd])
+            elif fd in self._connections:
+                try:
+                    self.serve(fd, self._connections[fd])
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self.drop(fd)  # the client's side counts it
+        return True
 
     def accepted(self, fd: int) -> None:  # noqa: B027 - not everyone keeps something
         """Note a new connection."""
