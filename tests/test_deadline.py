@@ -56,6 +56,18 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual(self.timers.getDelayedCalls(), [timer])
         self.assertEqual(timer.getTime(), 10)
 
+    def test_put_off(self) -> None:
+        """Like ``set`` where that is further away: also while it is being decided."""
+        self.deadline.set(10)
+        (timer,) = self.timers.getDelayedCalls()
+        self.run_until(7)
+        self.deadline.put_off(10)
+        self.assertEqual(self.timers.getDelayedCalls(), [timer])
+        self.run_until(16.75)
+        self.assertEqual(self.calls, [])
+        self.run_until(100)
+        self.assertEqual(self.calls, [17])
+
     def test_moved_nearer(self) -> None:
         self.deadline.set(100)
         self.run_until(1)

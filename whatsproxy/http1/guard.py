@@ -29,7 +29,8 @@ class Guard:
     """Follows the messages of one direction: a method a state, each of which takes what it can.
 
     ``responses`` says which kind they are. ``ended`` tells that the message is complete; ``head``
-    and ``framing`` are the current one's. ``to_head`` is to be set before the response to HEAD.
+    and ``framing`` are the current one's, and ``left`` is how much is to come of a body whose
+    length its head has told. ``to_head`` is to be set before the response to HEAD.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Guard:
         "ended",
         "framing",
         "head",
+        "left",
         "to_head",
     )
 
@@ -59,22 +61,19 @@ class Guard:
         self.ended = False
         self._looked = 0
         self._skipped = False
-        self._remaining = 0
+        self.left = 0
+        self._remaining = 0  # of a chunk
         self._total = 0
         # A function, no method of this one, which would then be its own and so never go by itself.
         self._state: Callable[[Guard, bytearray], bytes] = Guard._take_head
 
-    @property
-    def left(self) -> int:
-        """How much is to come of a body whose length the head has told."""
-        return 0 if type(self.framing) is Body else self._remaining
-
     def skip(self, size: int) -> None:
         """Note that so many bytes of a body have passed elsewhere; no more than are ``left``."""
-        if not 0 <= size <= self.left:
+        left = self.left - size
+        if left < 0 or size <= 0:
             raise ValueError("more has passed than there was of the body")
-        self._remaining -= size
-        if not self._remaining:
+        self.left = left
+        if not left:
             self._end()
 
     def take(self, data: bytearray) -> bytes:
@@ -115,7 +114,7 @@ class Guard:
         elif self.framing is Body.UNTIL_CLOSE:
             self._state = Guard._take_all
         elif self.framing:
-            self._remaining = self.framing
+            self.left = self.framing
             self._state = Guard._take_counted
         else:
             self._end()
@@ -131,9 +130,9 @@ class Guard:
         return _cut(data, len(data))
 
     def _take_counted(self, data: bytearray) -> bytes:
-        piece = _cut(data, self._remaining)
-        self._remaining -= len(piece)
-        if not self._remaining:
+        piece = _cut(data, self.left)
+        self.left -= len(piece)
+        if not self.left:
             self._end()
         return piece
 

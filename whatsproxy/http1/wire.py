@@ -123,9 +123,10 @@ class Wire:
 
     def passed(self, size: int) -> bool:
         """Note that so many ``unseen`` bytes have gone on; say whether there are events again."""
-        self._guard.skip(size)
+        guard = self._guard
+        guard.skip(size)
         self._begun = True
-        return self._guard.ended
+        return guard.ended
 
     def next_event(self) -> Any:
         """Return h11's next event, or None when nothing more can be told now. Raises MessageError.

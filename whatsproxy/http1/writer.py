@@ -12,6 +12,7 @@ Fields = list[tuple[bytes, bytes]]
 
 _CHUNKED = (b"Transfer-Encoding", b"chunked")
 _CLOSE = b"close"
+_NO_PLACE = "that has no place in the message"
 
 
 class Writer:
@@ -96,8 +97,11 @@ class Writer:
 
     def unseen(self, size: int) -> None:
         """Note that so many bytes of a body with a length went out by another way."""
-        self._insist(self._sending and not self.done and type(self.framing) is int)
-        self._count(size)
+        # Only in the middle of such a body there is anything left of one.
+        left = self._left - size
+        if left < 0 or size <= 0:
+            raise h11.LocalProtocolError(_NO_PLACE)
+        self._left = left
 
     def end(self, trailers: Fields) -> bytes:
         """Return the end of the body."""
@@ -118,7 +122,7 @@ class Writer:
 
     def _insist(self, right: bool) -> None:
         if not right or self._switched:
-            raise h11.LocalProtocolError("that has no place in the message")
+            raise h11.LocalProtocolError(_NO_PLACE)
 
 
 def lines_of(fields: Fields) -> bytes:

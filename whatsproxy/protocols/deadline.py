@@ -28,6 +28,10 @@ class Deadline:
         elif self._timer.getTime() > self._due:
             self._timer.reset(seconds)
 
+    def put_off(self, seconds: float) -> None:
+        """Let one that is set be so many seconds from now, which is no sooner than it was."""
+        self._due = self._clock.seconds() + seconds
+
     def clear(self) -> None:
         """Let there be none for now."""
         self._due = None

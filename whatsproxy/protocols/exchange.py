@@ -16,7 +16,13 @@ from whatsproxy.protocols.origin import Origin
 from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
 from whatsproxy.route import Route
-from whatsproxy.transport import hand_over, is_silent, send_at_once, set_buffer
+from whatsproxy.transport import (
+    StreamTransport,
+    hand_over,
+    is_silent,
+    send_at_once,
+    set_buffer,
+)
 from whatsproxy.upstream import Arrival, reason_of
 
 #: Methods that may be sent a second time when a kept connection turns out to be dead: safe ones
@@ -39,6 +45,8 @@ class Asker(Protocol):
 
     proxy: Proxy
     limits: Limits
+    #: The client's: it may get an answer's body without that being taken.
+    transport: StreamTransport
 
     def ends(self) -> Ends | None:
         """Return both ends of the client's connection."""
@@ -67,11 +75,8 @@ class Asker(Protocol):
     def flush(self) -> None:
         """Hear that this was all for now."""
 
-    def taker(self) -> Any:
-        """Return the transport that may get the answer's body without its being taken."""
-
     def passed(self, size: int) -> None:
-        """Hear that it has got so many bytes."""
+        """Hear that the transport has got so many bytes of the body."""
 
     def take_end(self, event: h11.EndOfMessage, origin: Origin | None) -> None:
         """Take its end, and the origin if it can take another request. The exchange is over."""
@@ -254,7 +259,7 @@ class Exchange:
 
     def taker(self) -> Any:
         """Return who may get the answer's body unseen (the origin's Listener)."""
-        return self._asker.taker() if self.answered else None
+        return self._asker.transport if self.answered else None
 
     def passed(self, size: int) -> None:
         """Hear of so many bytes of it (the origin's Listener)."""

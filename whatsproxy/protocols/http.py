@@ -1,7 +1,6 @@
 """HTTP: each request is forwarded, tunnelled or answered here, by what it asks for."""
 
 from functools import partial
-from typing import Any
 
 import h11
 
@@ -194,10 +193,6 @@ class HttpConnection(AdmittingLeg):
         """Pass a piece of the body on."""
         self.write(self.wire.send_data(event.data))
         self.keep_time(moved=True)
-
-    def taker(self) -> Any:
-        """Return the client's transport: of a body nothing has to be seen."""
-        return self.transport
 
     def passed(self, size: int) -> None:
         """Count what the client has got of the body."""

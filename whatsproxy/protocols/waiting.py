@@ -116,7 +116,7 @@ class Patience:
     def go_on(self) -> None:
         """Wait anew for what is waited for: some of it has come."""
         if self._waiting is not None and self._seconds is not None:
-            self._deadline.set(self._seconds)
+            self._deadline.put_off(self._seconds)
 
     def forget(self) -> None:
         """Take what is waited for next for something new, even if it is the same."""
