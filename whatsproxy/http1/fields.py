@@ -77,11 +77,13 @@ def request_fields(
 ) -> Fields:
     """Return the fields that go to the origin; ``items`` are the request's."""
     knows_1_1 = request.http_version == b"1.1"
+    hop = tokens(items, CONNECTION)
+    dropped = _HOST if knows_1_1 else _HOST_AND_EXPECT
     fields = [
         (b"Host", target.authority),
-        *_end_to_end(items, _HOST if knows_1_1 else _HOST_AND_EXPECT, rules.for_requests),
+        *_end_to_end(items, hop, dropped, rules.for_requests),
     ]
-    if knows_1_1 and framing == 0:
+    if b"upgrade" in hop and knows_1_1 and framing == 0:
         fields += _wanted_upgrade(items)
     if framing is Body.CHUNKED:
         fields.append((b"Transfer-Encoding", b"chunked"))
@@ -112,7 +114,8 @@ def response_fields(
     """
     # Those have no body, and must not tell the length of one (RFC 9110 8.6).
     bodiless = response.status_code < 200 or response.status_code == 204
-    fields = _end_to_end(items, _LENGTH if bodiless else _NOTHING, rules.for_responses)
+    hop = tokens(items, CONNECTION)
+    fields = _end_to_end(items, hop, _LENGTH if bodiless else _NOTHING, rules.for_responses)
     if response.status_code in (101, 426):  # RFC 9110 15.2.2, 15.5.22
         fields.append((b"Connection", b"Upgrade"))
         fields += [(b"Upgrade", value) for value in values_of(items, b"upgrade")]
@@ -136,7 +139,7 @@ def trailers_of(end: h11.EndOfMessage, hop: frozenset[bytes], changes: Changes) 
 
 
 def _wanted_upgrade(items: Items) -> Fields:
-    """Return the fields of an Upgrade that may be passed on (RFC 9110 7.8).
+    """Return the fields of an Upgrade that Connection names, if it may go on (RFC 9110 7.8).
 
     Not with a body, in the middle of which an origin could switch. Cleartext HTTP/2 is not passed
     on: behind it requests would go to names that nobody has checked.
@@ -145,16 +148,16 @@ def _wanted_upgrade(items: Items) -> Fields:
     if not protocols:
         return []
     cleartext = any(protocol.strip(b'"').startswith(b"h2c") for protocol in protocols)
-    if cleartext or b"upgrade" not in tokens(items, CONNECTION):
+    if cleartext:
         return []
     wanted = b", ".join(value for value in values_of(items, b"upgrade") if value)
     return [(b"Connection", b"Upgrade"), (b"Upgrade", wanted)]
 
 
-def _end_to_end(items: Items, dropped: frozenset[bytes], changes: Changes) -> Fields:
-    out = changes.taken_out | dropped
-    if hop := tokens(items, CONNECTION):
-        out = out.union(hop)
+def _end_to_end(
+    items: Items, hop: list[bytes], dropped: frozenset[bytes], changes: Changes
+) -> Fields:
+    out = changes.taken_out.union(dropped, hop)
     fields = [
         # Leading zeros are legal, and octal to some.
         (raw_name, b"%d" % int(value) if name == LENGTH else value)

@@ -11,6 +11,7 @@ from whatsproxy.http1.heads import CONNECTION, ENCODING, LENGTH, Body, Framing
 Fields = list[tuple[bytes, bytes]]
 
 _CHUNKED = (b"Transfer-Encoding", b"chunked")
+_FRAMING = frozenset({LENGTH, ENCODING, CONNECTION})
 _CLOSE = b"close"
 _NO_PLACE = "that has no place in the message"
 
@@ -135,12 +136,13 @@ def _framing_in(fields: Fields) -> tuple[int | None, bool, bool]:
     length, chunked, close = None, False, False
     for spelled, value in fields:
         name = spelled.lower()
-        if name == LENGTH:
-            length = int(value)
-        elif name == ENCODING:
-            chunked = True
-        elif name == CONNECTION:
-            close = close or _CLOSE in _options(value)
+        if name in _FRAMING:
+            if name == LENGTH:
+                length = int(value)
+            elif name == ENCODING:
+                chunked = True
+            else:
+                close = close or _CLOSE in _options(value)
     return length, chunked, close
 
 
