@@ -48,6 +48,22 @@ class AgreementTests(SynchronousTestCase):
             self.assertIs(type(reading.error), BadMessageError)
             self.assertIn("in doubt", str(reading.error))
 
+    def test_h11_wants_chunks(self) -> None:
+        self.patch(guard, "check_request", lambda head, limits: 0)
+        reading = Reading().feed(b.CHUNKED)
+        self.assertIs(type(reading.error), BadMessageError)
+        self.assertIn("in doubt", str(reading.error))
+
+    def test_h11_sees_the_end_of_the_head_before(self) -> None:
+        """What the guard takes for a part of a head must not be the next request."""
+        self.patch(guard, "find_head", lambda data, looked, limit: len(data))
+        for framing in (0, 5):
+            self.patch(guard, "check_request", lambda head, limits, framing=framing: framing)
+            fields = [b"Content-Length: 5"] if framing else []
+            reading = Reading().feed(b.get(*fields) + b.get())
+            self.assertIs(type(reading.error), BadMessageError)
+            self.assertIn("in doubt", str(reading.error))
+
     def test_h11_wants_less(self) -> None:
         for framing in (7, 100, Body.UNTIL_CLOSE):
             reading = self.read(framing)

@@ -44,6 +44,7 @@ class Guard:
         "ended",
         "framing",
         "head",
+        "interim",
         "left",
         "to_head",
     )
@@ -59,6 +60,8 @@ class Guard:
         self.head = b""
         self.framing: Framing = 0
         self.ended = False
+        #: Whether the head is that of a 1xx answer.
+        self.interim = False
         self._looked = 0
         self._skipped = False
         self.left = 0
@@ -99,10 +102,11 @@ class Guard:
         self.head = _cut(data, size)
         if self._responses:
             status, self.framing = check_response(self.head, self._limits, to_head=self.to_head)
-            if status == _SWITCHING_PROTOCOLS:
-                self._end()  # what follows is no message any more
-            elif status >= 200:
+            self.interim = status < 200
+            if not self.interim:
                 self._expect_body()
+            elif status == _SWITCHING_PROTOCOLS:
+                self._end()  # what follows is no message any more
         else:
             self.framing = check_request(self.head, self._limits)
             self._expect_body()

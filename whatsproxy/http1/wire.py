@@ -11,11 +11,14 @@ from typing import Any
 import h11
 
 from whatsproxy.http1.errors import BadMessageError, BodyTooLargeError, MessageError
+from whatsproxy.http1.fields import Items, items_of
 from whatsproxy.http1.guard import Guard
-from whatsproxy.http1.heads import CONNECTION, LENGTH, Body, Framing, Limits
+from whatsproxy.http1.heads import CONNECTION, ENCODING, LENGTH, Body, Framing, Limits
 from whatsproxy.http1.writer import Fields, Writer
 
 _END = h11.EndOfMessage()
+#: What is read of a head here.
+_DECISIVE_FIELDS = frozenset({CONNECTION, ENCODING, LENGTH})
 #: Methods whose answers are framed otherwise than all others'.
 _DECISIVE = (b"HEAD", b"CONNECT")
 
@@ -40,7 +43,9 @@ class Wire:
         "_limits",
         "_method",
         "_role",
+        "_untold",
         "_writer",
+        "items",
         "speaks_1_1",
     )
 
@@ -62,13 +67,18 @@ class Wire:
         #: There as soon as there is something for it: who waits for a message needs none.
         self._h11: h11.Connection | None = None
         self._method = b""
+        #: The fields of the head, where it is that of a request or a final answer.
+        self.items: Items = []
         self._complete = False
         self._lasting = True
         #: Whether h11 has got something of the message.
         self._fed = False
-        #: Whether its body has a length, and so is none of h11's; and whether any of it has come.
+        #: Whether its body, or that there is none, is none of h11's; whether any of it has come.
         self._counted = False
         self._begun = False
+        #: A request of which h11 need not know before a final answer, which it reads likewise: a
+        #: server may answer what it has not understood. A 1xx, or an end, it must not take so.
+        self._untold: h11.Request | None = None
 
     def receive(self, data: bytes) -> None:
         """Take what arrived."""
@@ -106,7 +116,7 @@ class Wire:
         return (
             self._h11 is not None
             and self._h11.they_are_waiting_for_100_continue
-            and not self._begun
+            and not (self._begun or self._complete)
             and not self._writer.responded
         )
 
@@ -163,24 +173,30 @@ class Wire:
 
     def _take_head(self, event: Any) -> None:
         """Note what a head says of its connection and its body, on which h11 must agree."""
-        self.speaks_1_1 = event.http_version == b"1.1"
-        self._lasting = self.speaks_1_1
-        lengths = []
-        for spelled, value in event.headers.raw_items():
-            name = spelled.lower()
-            if name == LENGTH:
-                lengths.append(int(value))
-            elif name == CONNECTION:
-                for option in value.lower().split(b","):
-                    if option.strip(b" \t") == b"close":
-                        self._lasting = False
+        self.speaks_1_1 = self._lasting = event.http_version == b"1.1"
+        self.items = items = items_of(event)
+        lengths, encoded = [], False
+        for name, _, value in items:
+            if name in _DECISIVE_FIELDS:
+                if name == LENGTH:
+                    lengths.append(int(value))
+                elif name == ENCODING:
+                    encoded = True
+                elif b"close" in [option.strip(b" \t") for option in value.lower().split(b",")]:
+                    self._lasting = False
+        left = self._guard.left
+        agreed = True
+        if left:
+            self._counted = True
+            agreed = lengths == [left] and self._read() is h11.NEED_DATA
         if type(event) is h11.Request:
             self._method = event.method
-        left = self._guard.left
-        if left:
-            if lengths != [left] or self._read() is not h11.NEED_DATA:
-                raise BadMessageError("the end of the message is in doubt")
-            self._counted = True
+            if self._guard.ended:
+                # By these fields, and by nothing else, h11 would tell that there is no body.
+                self._counted = True
+                agreed = not (encoded or any(lengths) or self._parser().trailing_data[0])
+        if not agreed:
+            raise BadMessageError("the end of the message is in doubt")
 
     def _next_of_body(self) -> Any:
         """Return a piece of a body whose length is known, or its end."""
@@ -211,8 +227,10 @@ class Wire:
         return self._h11
 
     def _read(self) -> Any:
+        parser = self._h11
+        assert parser is not None, "it has got something"
         try:
-            return self._parser().next_event()
+            return parser.next_event()
         except h11.RemoteProtocolError:  # whose text holds bytes of a stranger's
             problem = "ended too early" if self._ended else "is not HTTP/1.1"
             raise BadMessageError(f"the message {problem}") from None
@@ -225,7 +243,11 @@ class Wire:
                 raise BadMessageError("the connection ended in the middle of a message")
         elif not piece:
             return False
-        self._parser().receive_data(piece)
+        parser = self._parser()
+        request, self._untold = self._untold, None
+        if request is not None and (self._guard.interim or not piece):
+            parser.send(request)
+        parser.receive_data(piece)
         self._fed = True
         return True
 
@@ -251,7 +273,11 @@ class Wire:
         data = self._writer.request(method, target, fields)
         upgrade = b"upgrade" in [name.lower() for name, _ in fields]
         known = method if method in _DECISIVE else b"GET"
-        self._parser().send(_what_h11_must_know(known, upgrade))
+        request = _what_h11_must_know(known, upgrade)
+        if upgrade or method in _DECISIVE:
+            self._parser().send(request)
+        else:
+            self._untold = request
         return data
 
     def send_interim(self, status: int, reason: bytes, fields: Fields) -> bytes:

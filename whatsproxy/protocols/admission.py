@@ -74,7 +74,7 @@ class AdmittingLeg(AnsweringLeg):
         if in_clear and not self.proxy.settings.http.users_in_clear:
             self._turn_away(Reason.LOGIN_IN_CLEAR)
             return
-        values = values_of(items_of(request), PROXY_AUTHORIZATION)
+        values = values_of(self.wire.items, PROXY_AUTHORIZATION)
         if not values:
             self._turn_away(Reason.LOGIN_MISSING)
             return

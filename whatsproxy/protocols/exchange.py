@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.http1.fields import Items
 from whatsproxy.http1.heads import Limits
 from whatsproxy.http1.writer import Fields
 from whatsproxy.protocols.base import Proxy
@@ -63,8 +64,8 @@ class Asker(Protocol):
     def take_switch(self, event: h11.InformationalResponse, origin: Origin, early: bytes) -> None:
         """Take 101, the origin itself, and what it has sent behind: no HTTP from here on."""
 
-    def take_answer(self, event: h11.Response) -> None:
-        """Take the head of the answer."""
+    def take_answer(self, event: h11.Response, items: Items) -> None:
+        """Take the head of the answer, and its fields."""
 
     def take_body(self, event: h11.Data) -> None:
         """Take a piece of its body."""
@@ -235,7 +236,8 @@ class Exchange:
         if kind is h11.Data:
             self._asker.take_body(event)
         elif kind is h11.Response:
-            self._asker.take_answer(event)
+            assert self.origin is not None
+            self._asker.take_answer(event, self.origin.wire.items)
             self.answered = True
             self._asker.keep_time(moved=True)
         elif kind is h11.EndOfMessage:

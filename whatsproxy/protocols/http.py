@@ -89,7 +89,7 @@ class HttpConnection(AdmittingLeg):
 
     def _tunnel(self, request: h11.Request) -> None:
         destination = parse_authority(request.target)
-        check_host(values_of(items_of(request), HOST), destination, destination.port)
+        check_host(values_of(self.wire.items, HOST), destination, destination.port)
         self.session.target = str(destination)
         self.admit(request, partial(self._tunnel_to, destination))
 
@@ -121,7 +121,7 @@ class HttpConnection(AdmittingLeg):
         """
         if self.session.inner is None:
             return None
-        hosts = values_of(items_of(request), HOST)
+        hosts = values_of(self.wire.items, HOST)
         if not hosts or not hosts[0]:
             return None
         target = parse_host(hosts[0], request.target)
@@ -131,7 +131,7 @@ class HttpConnection(AdmittingLeg):
         return target if isinstance(allowed, Route) else None
 
     def _forward(self, request: h11.Request, target: Target) -> None:
-        items = items_of(request)
+        items = self.wire.items
         check_host(values_of(items, HOST), target.destination)
         if request.method == b"TRACE":
             raise NotCarriedError("TRACE is not carried")
@@ -175,12 +175,12 @@ class HttpConnection(AdmittingLeg):
         self.exchange = None
         self.join(origin, self.let_go(), ended=self.ended)
 
-    def take_answer(self, event: h11.Response) -> None:
+    def take_answer(self, event: h11.Response, items: Items) -> None:
         """Pass the head of the answer on."""
         assert self.exchange is not None
         # What is left of the request may never come, or be taken for another one.
         close = self.last or not self.exchange.complete
-        self._answer = items = items_of(event)
+        self._answer = items
         fields = response_fields(event, items, self._rules, close=close)
         self.write(self.wire.send_response(event.status_code, event.reason, fields))
         self.count(event.status_code, AnsweredBy.UPSTREAM)
