@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from whatsproxy.http1.fields import Items
 from whatsproxy.http1.heads import Limits
+from whatsproxy.http1.wire import Wire
 from whatsproxy.http1.writer import Fields
 from whatsproxy.protocols.base import Proxy
 from whatsproxy.protocols.origin import Origin
@@ -48,6 +49,8 @@ class Asker(Protocol):
     limits: Limits
     #: The client's: it may get an answer's body without that being taken.
     transport: StreamTransport
+    #: Which is to know of that later (see ``Origin``).
+    wire: Wire
 
     def ends(self) -> Ends | None:
         """Return both ends of the client's connection."""
@@ -266,6 +269,10 @@ class Exchange:
     def passed(self, size: int) -> None:
         """Hear of so many bytes of it (the origin's Listener)."""
         self._asker.passed(size)
+
+    def count(self, size: int) -> None:
+        """Hear of all of them together (the origin's Listener)."""
+        self._asker.wire.send_unseen(size)
 
     def failed(self, reason: Reason, detail: str) -> None:
         """Hear that the origin is gone (the origin's Listener): once more, or tell the client."""

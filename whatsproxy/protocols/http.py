@@ -196,7 +196,6 @@ class HttpConnection(AdmittingLeg):
 
     def passed(self, size: int) -> None:
         """Count what the client has got of the body."""
-        self.wire.send_unseen(size)
         self.session.sent += size
         self._patience.go_on()
 

@@ -39,6 +39,9 @@ class Listener(Protocol):
     def passed(self, size: int) -> None:
         """Hear of so many bytes that the taker has got."""
 
+    def count(self, size: int) -> None:
+        """Hear of all that it has got since the last time, before anything else is heard."""
+
     def failed(self, reason: Reason, detail: str) -> None:
         """Hear that there is no more of the answer; the origin is given up."""
 
@@ -59,7 +62,9 @@ class Origin(StreamProtocol):
         "_held",
         "_later",
         "_left",
+        "_offered",
         "_paused",
+        "_uncounted",
         "answering",
         "destination",
         "listener",
@@ -81,6 +86,10 @@ class Origin(StreamProtocol):
         self._aborted = False
         self._gone = False
         self._held = b""
+        #: Bytes of a body that may go by unseen; and that have, of which both wires are still to
+        #: hear: there are many pieces of a large one, and until it ends nobody asks.
+        self._offered = 0
+        self._uncounted = 0
 
     @property
     def usable(self) -> bool:
@@ -104,19 +113,27 @@ class Origin(StreamProtocol):
 
     def sink(self) -> tuple[Any, int] | None:
         """Return who may get what is to come of a body, and how much that is."""
-        left = self.wire.unseen
-        if not left or self.listener is None or self._later is not None:
+        self._offered = left = self.wire.unseen - self._uncounted
+        if left <= 0 or self.listener is None or self._later is not None:
             return None
         taker = self.listener.taker()
         return None if taker is None else (taker, left)
 
     def moved(self, size: int) -> None:
-        """Count what has passed of the body; its end may have been in it."""
+        """Hear what has passed of the body; its end may have been in it."""
         if size and self.listener is not None:
-            at_end = self.wire.passed(size)
+            self._uncounted += size
             self.listener.passed(size)
-            if at_end:
+            if size == self._offered:
+                self._count()
                 self._read()
+
+    def _count(self) -> None:
+        """Tell both wires what has gone by."""
+        size, self._uncounted = self._uncounted, 0
+        if size and self.listener is not None:
+            self.wire.passed(size)
+            self.listener.count(size)
 
     def pause(self) -> None:
         """Read no more of the answer for now."""
@@ -168,6 +185,8 @@ class Origin(StreamProtocol):
             self.abort()
             return
         self.answering = True
+        if self._uncounted:
+            self._count()
         self.wire.receive(data)
         self._read()
 
@@ -180,6 +199,7 @@ class Origin(StreamProtocol):
         if self.listener is None:
             self.close()
             return
+        self._count()
         self.wire.end()
         self._read()
 
@@ -191,6 +211,7 @@ class Origin(StreamProtocol):
         if reason.check(ConnectionDone) and self.listener is not None:
             # TLS has no half-close: who says goodbye is gone. What it has said is still read.
             self._eof = True
+            self._count()
             self.wire.end()
             self._read()
             return
