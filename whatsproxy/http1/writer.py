@@ -107,8 +107,8 @@ class Writer:
     def end(self, trailers: Fields) -> bytes:
         """Return the end of the body."""
         chunked = self.framing is Body.CHUNKED
-        self._insist(self._sending and not (self.done or self._left))
-        self._insist(chunked or not trailers)
+        in_place = self._sending and not (self.done or self._left)
+        self._insist(in_place and (chunked or not trailers))
         self.done = True
         return b"0\r\n%b\r\n" % lines_of(trailers) if chunked else b""
 

@@ -190,7 +190,10 @@ class Exchange:
 
     def sink(self) -> Any:
         """Return the transport that may get the request's body unseen; None: not now."""
-        return self.origin.transport if self.ready and self.origin is not None else None
+        origin = self.origin
+        if origin is None or self._later is not None or self.full or self.complete:
+            return None  # it is not ``ready``
+        return origin.transport
 
     def moved(self, size: int) -> None:
         """Hear of so many bytes of the request's body that it has got."""

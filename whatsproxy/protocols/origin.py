@@ -86,8 +86,8 @@ class Origin(StreamProtocol):
         self._aborted = False
         self._gone = False
         self._held = b""
-        #: Bytes of a body that may go by unseen; and that have, of which both wires are still to
-        #: hear: there are many pieces of a large one, and until it ends nobody asks.
+        #: Bytes of a body that may still go by unseen; and that have, of which both wires are still
+        #: to hear: there are many pieces of a large one, and until it ends nobody asks.
         self._offered = 0
         self._uncounted = 0
 
@@ -113,18 +113,20 @@ class Origin(StreamProtocol):
 
     def sink(self) -> tuple[Any, int] | None:
         """Return who may get what is to come of a body, and how much that is."""
-        self._offered = left = self.wire.unseen - self._uncounted
-        if left <= 0 or self.listener is None or self._later is not None:
+        if self.listener is None or self._later is not None:
             return None
-        taker = self.listener.taker()
-        return None if taker is None else (taker, left)
+        if not self._uncounted:
+            self._offered = self.wire.unseen
+        taker = self.listener.taker() if self._offered else None
+        return None if taker is None else (taker, self._offered)
 
     def moved(self, size: int) -> None:
         """Hear what has passed of the body; its end may have been in it."""
         if size and self.listener is not None:
             self._uncounted += size
+            self._offered -= size
             self.listener.passed(size)
-            if size == self._offered:
+            if not self._offered:
                 self._count()
                 self._read()
 
