@@ -19,6 +19,7 @@ from tests.http_rig import (
     put_forwarded,
 )
 from tests.splice_rig import MIB
+from whatsproxy.hub_transport import SMALL
 from whatsproxy.reason import Reason
 from whatsproxy.splice import Pipe
 
@@ -75,6 +76,20 @@ class WholeTests(UnseenCase):
         rig.client.end()
         self.end(rig, Reason.CLIENT_CLOSED)
         self.accounted(rig)
+
+    def test_the_next_download_is_copied_no_more_than_the_first(self) -> None:
+        """What comes behind a body is a head again."""
+        rig = HttpRig()
+        asked, size = b"", 100_000
+        for number in range(3):
+            rig.client.send(GET)
+            asked += FORWARDED
+            rig.turn_until(lambda: rig.upstream.received == asked)  # noqa: B023  # called in this very round
+            rig.upstream.send(answer(size) + body(size, number))
+            rig.turn_until(lambda: rig.client.received == rig.upstream.sent)
+            self.assertGreaterEqual(sum(self.filled), (number + 1) * (size - SMALL))
+        rig.client.end()
+        self.end(rig, Reason.CLIENT_CLOSED)
 
     def test_an_upload_is_not_copied(self) -> None:
         rig = HttpRig()

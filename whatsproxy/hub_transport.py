@@ -180,7 +180,9 @@ class HubTransport(HubSocket):
             sink._unsendable()
         if pipe is not None:
             pools.give_back(pipe)
-        self._state = self._state | BULK if moved > SMALL else self._state & NOT_BULK
+        # Behind all that may pass there is something to be read, a message.
+        bulk = SMALL < moved < most
+        self._state = self._state | BULK if bulk else self._state & NOT_BULK
         full = sink._pipe is not None or sink._out is not None
         if full:
             self._state |= READY
