@@ -33,11 +33,8 @@ from whatsproxy.hub_state import (
     TO_BE_WRITTEN,
 )
 from whatsproxy.hub_transport import BUDGET, HubTransport
+from whatsproxy.openssl import count_steps, read, shake_hands, write
 from whatsproxy.tls_transport import STEPS, Encrypted
-
-#: Bytes that are read at a time: the most that a record holds. So nothing that OpenSSL has
-#: decrypted is left with it, of which no event would tell.
-RECORD = 16 * 1024
 
 #: Of a KeyUpdate in TLS 1.3: what its record's header says, without the version. So does that of
 #: five bytes of data.
@@ -62,7 +59,7 @@ _BROKEN_OFF = Failure(ConnectionAborted())
 class HubTls(HubSocket, Encrypted):
     """Owns a socket in the place of another transport, and ends as TlsTransport does."""
 
-    __slots__ = ("_later", "_tls", "_why", "finding", "owes_goodbye", "resumed", "steps")
+    __slots__ = ("_tls", "_why", "finding", "owes_goodbye", "steps")
 
     def __init__(self, below: HubTransport, protocol: Any) -> None:
         """Take the socket away from a transport that has nothing unsent."""
@@ -71,23 +68,16 @@ class HubTls(HubSocket, Encrypted):
         self._limit = limit
         self._state = _SHAKING
         self._tls: Any = None
-        self._later: SSL.Context | None = None
         self._why: Failure | None = None
-        #: As in TlsTransport, and in TlsClient's.
-        self.resumed = True
+        #: As in TlsTransport.
         self.steps = 0
         self.owes_goodbye = False
+        #: As in TlsClient's.
         self.finding = 0
 
-    def start(
-        self, connection: SSL.Connection, *, accept: bool, later: SSL.Context | None = None
-    ) -> None:
-        """Begin the handshake, with what may have come of it.
-
-        ``later`` is the context of the connection once that is done.
-        """
+    def start(self, connection: SSL.Connection, *, accept: bool) -> None:
+        """Begin the handshake, with what may have come of it."""
         self._tls = connection
-        self._later = later
         connection.set_app_data(self)
         (connection.set_accept_state if accept else connection.set_connect_state)()
         self.protocol.makeConnection(self)
@@ -132,15 +122,13 @@ class HubTls(HubSocket, Encrypted):
         if self._state & (DEAD | GONE):
             return
         try:
-            self._tls.do_handshake()
-        except (SSL.WantReadError, SSL.WantWriteError):
-            return
+            if not shake_hands(self._tls):
+                return
         except SSL.Error as e:
             self._failed(e)
             return
         self._state &= ~_SHAKING
-        if self._later is not None:
-            self._tls.set_context(self._later)
+        count_steps(self._tls)
         completed = getattr(self.protocol, "handshakeCompleted", None)  # IHandshakeListener's
         if completed is not None:
             completed()
@@ -153,25 +141,25 @@ class HubTls(HubSocket, Encrypted):
             self._read(0)  # it may have come together with the last of the handshake
 
     def _read(self, events: int) -> None:
-        receive = self._tls.recv
+        tls = self._tls
         budget = BUDGET
         while True:
             if self._out is not None and self._may_be_keys():
                 self._state |= _READ_WAITS | READY
                 return
             try:
-                data = receive(RECORD)
-            except SSL.WantReadError:
-                self._state &= ~_READ_WAITS
-                return
+                data = read(tls)
             except SSL.WantWriteError:
                 self._state |= _READ_WAITS | READY
                 return
-            except SSL.ZeroReturnError:
-                self._told_goodbye()
-                return
             except SSL.Error as e:
                 self._failed(e)
+                return
+            if data is None:
+                self._state &= ~_READ_WAITS
+                return
+            if not data:
+                self._told_goodbye()
                 return
             self.protocol.dataReceived(data)
             if self.steps > STEPS:
@@ -257,7 +245,7 @@ class HubTls(HubSocket, Encrypted):
         """Return how much is sent; nothing at all of the rest may be changed by who calls again."""
         self._state &= ~_WRITE_WAITS
         try:
-            sent: int = self._tls.send(data)
+            return write(self._tls, data)
         except SSL.WantWriteError:
             return 0
         except SSL.WantReadError:
@@ -266,7 +254,6 @@ class HubTls(HubSocket, Encrypted):
         except SSL.Error:
             self._unsendable()
             return 0
-        return sent
 
     # -- what the protocol asks for
 
