@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,8 @@ from whatsproxy.tls_transport import STEPS, is_encrypted
 from whatsproxy.transport import StreamProtocol, hand_over, unsent
 
 RESET = struct.pack("ii", 1, 0)
+#: Where that is in the kernel's struct tcp_info.
+DATA_SEGMENTS_IN = slice(152, 156)
 
 
 @implementer(IHandshakeListener)
@@ -318,6 +321,14 @@ class HandshakeTests(HubTlsCase):
         client.bare.shutdown(socket.SHUT_WR)
         await until(lambda: "ConnectionDone" in inside.heard)
         self.assertEqual(inside.received, b"data")
+
+    async def test_packets(self) -> None:
+        """The handshake takes one of ours, all tickets together another, and then there is data."""
+        client, _, transport = await self.secured()
+        transport.write(b"data")
+        self.assertEqual(await self.read(client, 4), b"data")
+        info = client.bare.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        self.assertEqual(int.from_bytes(info[DATA_SEGMENTS_IN], sys.byteorder), 3)
 
     async def test_the_client_disappears(self) -> None:
         for far in range(3):

@@ -44,6 +44,7 @@ _LIKE_KEYS = (b"\x17", b"\x00\x16")
 _SHAKING = 1 << 16  # there is no TLS yet
 _GOODBYE = 1 << 17  # the peer's close_notify has come
 _NOTIFIED = 1 << 18  # ours is out
+_ANSWERED = 1 << 21  # our first part of the handshake is out
 # OpenSSL has messages of its own (to renew keys, say): so it may have to write first in order to
 # read, and to read in order to write.
 _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
@@ -122,10 +123,12 @@ class HubTls(HubSocket, Encrypted):
         if self._state & (DEAD | GONE):
             return
         try:
-            if not shake_hands(self._tls):
-                return
+            done = self._go_on()
         except SSL.Error as e:
             self._failed(e)
+            return
+        if not done:
+            self._state |= _ANSWERED
             return
         self._state &= ~_SHAKING
         count_steps(self._tls)
@@ -139,6 +142,18 @@ class HubTls(HubSocket, Encrypted):
             self._state |= READY
         elif not state & _NOT_READ:
             self._read(0)  # it may have come together with the last of the handshake
+
+    def _go_on(self) -> bool:
+        """Go on with the handshake; the answer is whether it is done."""
+        if not self._state & _ANSWERED:
+            return shake_hands(self._tls)
+        # OpenSSL writes tickets one by one: they are to be one packet.
+        set_option = self._socket.setsockopt
+        set_option(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            return shake_hands(self._tls)
+        finally:
+            set_option(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     def _read(self, events: int) -> None:
         tls = self._tls
