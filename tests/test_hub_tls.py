@@ -330,6 +330,27 @@ class HandshakeTests(HubTlsCase):
         info = client.bare.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
         self.assertEqual(int.from_bytes(info[DATA_SEGMENTS_IN], sys.byteorder), 3)
 
+    async def test_what_is_quick_does_not_wait(self) -> None:
+        """A handshake takes long: data that came at the same time, and behind it, goes first."""
+        client, inside = await self.connected()
+        other, heard, _ = await self.secured()
+        inside.heard = heard.heard
+        took = heard.dataReceived
+
+        def take(data: bytes) -> None:
+            took(data)
+            heard.heard.append("data")
+
+        heard.dataReceived = take  # type: ignore[method-assign]
+        client.bare.sendall(client.go())
+        await until(client.take)
+        last = client.go()
+        client.is_done()
+        client.bare.sendall(last)
+        other.send(DATA, b"!")
+        await until(lambda: len(heard.heard) > 2)
+        self.assertEqual(heard.heard, ["handshake", "data", "handshake"])
+
     async def test_the_client_disappears(self) -> None:
         for far in range(3):
             for reset in (False, True):

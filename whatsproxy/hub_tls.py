@@ -44,7 +44,8 @@ _LIKE_KEYS = (b"\x17", b"\x00\x16")
 _SHAKING = 1 << 16  # there is no TLS yet
 _GOODBYE = 1 << 17  # the peer's close_notify has come
 _NOTIFIED = 1 << 18  # ours is out
-_ANSWERED = 1 << 21  # our first part of the handshake is out
+_ANSWERED = 1 << 21  # of the handshake our first part is out
+_SHAKEN = 1 << 22  # there is TLS, and nobody knows it yet
 # OpenSSL has messages of its own (to renew keys, say): so it may have to write first in order to
 # read, and to read in order to write.
 _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
@@ -82,7 +83,7 @@ class HubTls(HubSocket, Encrypted):
         connection.set_app_data(self)
         (connection.set_accept_state if accept else connection.set_connect_state)()
         self.protocol.makeConnection(self)
-        self._shake()
+        self._hub.settle_last(self)
 
     # -- what happens
 
@@ -90,7 +91,7 @@ class HubTls(HubSocket, Encrypted):
         """Look at the socket (called by the hub)."""
         state = self._state
         if state & _SHAKING:
-            self._shake()
+            self._hub.settle_last(self)
             return
         if events & TO_BE_READ:
             if state & _WRITE_WAITS:
@@ -120,8 +121,6 @@ class HubTls(HubSocket, Encrypted):
         self.abortConnection()
 
     def _shake(self) -> None:
-        if self._state & (DEAD | GONE):
-            return
         try:
             done = self._go_on()
         except SSL.Error as e:
@@ -130,8 +129,13 @@ class HubTls(HubSocket, Encrypted):
         if not done:
             self._state |= _ANSWERED
             return
-        self._state &= ~_SHAKING
+        self._state = self._state & ~_SHAKING | _SHAKEN
         count_steps(self._tls)
+        self._settle_later()  # when the others' handshakes have got so far, too: see settle_last
+
+    def _begin(self) -> None:
+        """There is TLS: tell the protocol, and look for data."""
+        self._state &= ~_SHAKEN
         completed = getattr(self.protocol, "handshakeCompleted", None)  # IHandshakeListener's
         if completed is not None:
             completed()
@@ -147,7 +151,8 @@ class HubTls(HubSocket, Encrypted):
         """Go on with the handshake; the answer is whether it is done."""
         if not self._state & _ANSWERED:
             return shake_hands(self._tls)
-        # OpenSSL writes tickets one by one: they are to be one packet.
+        # OpenSSL writes tickets one by one: they are to be one packet. That goes at once, because
+        # a client may hold back its first data until its handshake is acknowledged (Nagle).
         set_option = self._socket.setsockopt
         set_option(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         try:
@@ -316,6 +321,13 @@ class HubTls(HubSocket, Encrypted):
             if not self._notify():
                 self._state &= ~QUEUED
                 return
+        elif state & (_SHAKING | _SHAKEN):
+            self._state &= ~QUEUED
+            if state & _SHAKING:
+                self._shake()
+            else:
+                self._begin()
+            return
         super().settle()
 
     def _notify(self) -> bool:
