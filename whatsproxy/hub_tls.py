@@ -14,6 +14,7 @@ from whatsproxy.hub_socket import HubSocket
 from whatsproxy.hub_state import (
     ABORTED,
     BROKEN,
+    CLOSING,
     CONNECTION_DONE,
     CONNECTION_LOST,
     DEAD,
@@ -21,11 +22,13 @@ from whatsproxy.hub_state import (
     ENDING,
     EOF,
     ERR,
+    FOLLOWED,
     GONE,
     LOSING,
     MUTE,
+    NOT_QUEUED,
+    OVER,
     PAUSED,
-    QUEUED,
     READY,
     RESET,
     STOPPED,
@@ -51,7 +54,11 @@ _SHAKEN = 1 << 22  # there is TLS, and nobody knows it yet
 _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
 _WRITE_WAITS = 1 << 20  # to go on writing something has to come
 
-_NOT_READ = PAUSED | EOF | LOSING | DEAD | GONE
+# Several at once, put together here and not each time.
+_UNDONE = _SHAKING | _SHAKEN
+_NOT_READ = PAUSED | EOF | CLOSING
+_READ_STUCK = _READ_WAITS | _NOT_READ
+_NOT_SENT = MUTE | BROKEN
 
 #: What the peer sent was no TLS, or an alert. (Not the hub's own reason, which closes by a reset:
 #: our alert is to be read.)
@@ -101,19 +108,19 @@ class HubTls(HubSocket, Encrypted):
                 self._state |= READY
             elif not state & _NOT_READ:
                 self._read(events)
-            if events & ERR and not self._state & (DEAD | GONE) and self._is_broken():
+            if events & ERR and not self._state & OVER and self._is_broken():
                 self._broken()
                 if not self._state & _NOT_READ:
                     self._read(events)  # what a stalled record of ours has kept from being read
-        elif state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
+        elif state & _READ_STUCK == _READ_WAITS:
             self._read(events)
         if events & TO_BE_WRITTEN:
             if self._out is not None:
                 self._flush()
                 state = self._state
-                if not self.unsent and state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
+                if not self.unsent and state & _READ_STUCK == _READ_WAITS:
                     self._read(events)
-            elif self._state & (ENDING | LOSING):
+            elif self._state & FOLLOWED:
                 self.settle()  # close_notify had to wait
 
     def dataReceived(self, data: bytes) -> None:
@@ -258,7 +265,7 @@ class HubTls(HubSocket, Encrypted):
         if state & STOPPED:
             self._state = state & ~STOPPED
             self._producer.resumeProducing()
-        if self._state & (ENDING | LOSING) and not self.unsent:
+        if self._state & FOLLOWED and not self.unsent:
             self.settle()
 
     def _send(self, data: bytes | bytearray) -> int:
@@ -280,7 +287,7 @@ class HubTls(HubSocket, Encrypted):
     def write(self, data: bytes) -> None:
         """Send, or buffer and pause the registered producer."""
         state = self._state
-        if state & (MUTE | BROKEN) or not data:
+        if state & _NOT_SENT or not data:
             return
         if self._out is not None:
             self._out += data
@@ -306,23 +313,23 @@ class HubTls(HubSocket, Encrypted):
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state
-        if state & (DEAD | GONE):
-            self._state &= ~QUEUED
+        if state & OVER:
+            self._state &= NOT_QUEUED
             if state & GONE:
                 return
             if self._why is not None:
                 self._close(self._why)
                 return
-        elif state & (ENDING | LOSING) and not state & _NOTIFIED and not self.unsent:
+        elif state & FOLLOWED and not state & _NOTIFIED and not self.unsent:
             if state & _SHAKING:
-                self._state &= ~QUEUED
+                self._state &= NOT_QUEUED
                 self._die(ABORTED)  # there is nothing to say goodbye to
                 return
             if not self._notify():
-                self._state &= ~QUEUED
+                self._state &= NOT_QUEUED
                 return
-        elif state & (_SHAKING | _SHAKEN):
-            self._state &= ~QUEUED
+        elif state & _UNDONE:
+            self._state &= NOT_QUEUED
             if state & _SHAKING:
                 self._shake()
             else:
