@@ -133,7 +133,8 @@ class Hub:
         So nobody hears of an end in the middle of asking for it.
         """
         self._unsettled.append(one)
-        self._ring()
+        if not (self._in_batch or self._bell.heard):
+            self._ring()
 
     def settle_last(self, one: Unsettled) -> None:
         """Call ``settle`` of one behind all that is put off otherwise, because it takes long.
@@ -142,16 +143,17 @@ class Hub:
         row, with its code and its tables in the CPU's caches.
         """
         self._last.append(one)
-        self._ring()
+        if not (self._in_batch or self._bell.heard):
+            self._ring()
 
     def _ring(self) -> None:
-        if not (self._in_batch or self._bell.heard):
-            try:
-                self.listen(self._bell.number, self._bell)
-            except OSError:  # there is no room for it (fs.epoll.max_user_watches)
-                self.reactor.callLater(0, self._settle)
-            else:
-                self._bell.heard = True
+        """Have a batch, since none is going on."""
+        try:
+            self.listen(self._bell.number, self._bell)
+        except OSError:  # there is no room for it (fs.epoll.max_user_watches)
+            self.reactor.callLater(0, self._settle)
+        else:
+            self._bell.heard = True
 
     def _rest(self) -> None:
         """Keep nothing that connections need; with the last listener leave the reactor."""

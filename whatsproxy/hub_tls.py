@@ -55,7 +55,7 @@ _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
 _WRITE_WAITS = 1 << 20  # to go on writing something has to come
 
 # Several at once, put together here and not each time.
-_UNDONE = _SHAKING | _SHAKEN
+_ENDS = FOLLOWED | OVER
 _NOT_READ = PAUSED | EOF | CLOSING
 _READ_STUCK = _READ_WAITS | _NOT_READ
 _NOT_SENT = MUTE | BROKEN
@@ -138,7 +138,8 @@ class HubTls(HubSocket, Encrypted):
             return
         self._state = self._state & ~_SHAKING | _SHAKEN
         count_steps(self._tls)
-        self._settle_later()  # when the others' handshakes have got so far, too: see settle_last
+        # When the others' handshakes have got so far, too (see settle_last).
+        self._hub.settle_later(self)
 
     def _begin(self) -> None:
         """There is TLS: tell the protocol, and look for data."""
@@ -313,6 +314,13 @@ class HubTls(HubSocket, Encrypted):
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state
+        if not state & _ENDS:
+            self._state = state & NOT_QUEUED
+            if state & _SHAKING:
+                self._shake()
+            elif state & _SHAKEN:
+                self._begin()
+            return
         if state & OVER:
             self._state &= NOT_QUEUED
             if state & GONE:
@@ -320,7 +328,7 @@ class HubTls(HubSocket, Encrypted):
             if self._why is not None:
                 self._close(self._why)
                 return
-        elif state & FOLLOWED and not state & _NOTIFIED and not self.unsent:
+        elif not state & _NOTIFIED and not self.unsent:
             if state & _SHAKING:
                 self._state &= NOT_QUEUED
                 self._die(ABORTED)  # there is nothing to say goodbye to
@@ -328,13 +336,6 @@ class HubTls(HubSocket, Encrypted):
             if not self._notify():
                 self._state &= NOT_QUEUED
                 return
-        elif state & _UNDONE:
-            self._state &= NOT_QUEUED
-            if state & _SHAKING:
-                self._shake()
-            else:
-                self._begin()
-            return
         super().settle()
 
     def _notify(self) -> bool:
