@@ -53,30 +53,6 @@ class RealClientsTests(SynchronousTestCase):
         self.assertIsInstance(parse_client_hello(data[:-1]), NeedMore)
 
 
-class TicketTests(SynchronousTestCase):
-    """Whether an earlier connection may be resumed."""
-
-    def ticket(self, *extensions: bytes) -> bool:
-        hello = parse_client_hello(b.records(b.message(b.server_names(b"a.b"), *extensions)))
-        assert isinstance(hello, ClientHello)
-        self.assertEqual(hello.server_name, "a.b")
-        return hello.ticket
-
-    def test_tickets(self) -> None:
-        self.assertFalse(self.ticket())
-        self.assertFalse(self.ticket(b.extension(35, b"")))  # it would like one
-        self.assertTrue(self.ticket(b.extension(35, b"one")))
-        self.assertTrue(self.ticket(b.extension(41, b"one")))
-        self.assertTrue(self.ticket(b.extension(35, b"one"), b.extension(35, b"")))
-
-    def test_libraries(self) -> None:
-        """Without a session of an earlier connection there is none."""
-        for data in (b.python_hello(NAME), b.pyopenssl_hello(NAME)):
-            hello = parse_client_hello(data)
-            assert isinstance(hello, ClientHello)
-            self.assertFalse(hello.ticket)
-
-
 class LawTests(SynchronousTestCase):
     @given(b.hellos(), st.binary(max_size=20))
     def test_built(self, built: tuple[bytes, str | None, tuple[bytes, ...]], behind: bytes) -> None:

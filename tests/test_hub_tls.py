@@ -6,7 +6,9 @@ import os
 import select
 import socket
 import struct
+import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
@@ -28,12 +30,15 @@ from tests.tls_records import (
 from tests.tls_support import files_of, own_certificate
 from whatsproxy import hub_tls
 from whatsproxy.hub_tls import _READ_WAITS, _WRITE_WAITS, HubTls
+from whatsproxy.openssl import is_resumed
 from whatsproxy.settings import TlsSettings
 from whatsproxy.tls_server import TlsServer
 from whatsproxy.tls_transport import STEPS, is_encrypted
 from whatsproxy.transport import StreamProtocol, hand_over, unsent
 
 RESET = struct.pack("ii", 1, 0)
+#: Where that is in the kernel's struct tcp_info.
+DATA_SEGMENTS_IN = slice(152, 156)
 
 
 @implementer(IHandshakeListener)
@@ -73,16 +78,15 @@ class Inside(StreamProtocol):
 class Outside(StreamProtocol):
     """Begins TLS with the first byte."""
 
-    def __init__(self, server: TlsServer, ticket: bool = True) -> None:
+    def __init__(self, server: TlsServer) -> None:
         self._server = server
-        self._ticket = ticket
         self.inside = Inside()
 
     def connectionMade(self) -> None:
         self.transport.look()
 
     def seen(self, data: bytes) -> None:
-        begin = self._server.transport_for(None, self.inside, ticket=self._ticket)
+        begin = self._server.transport_for(None, self.inside)
         hand_over(self, begin)
 
 
@@ -94,9 +98,7 @@ class HubTlsCase(HubCase):
         settings = TlsSettings(auto_generate=False, certificate=(files_of(own_certificate()),))
         self.server = server = TlsServer(reactor, settings, ())
         server.load()
-        #: What the server is told of a client's tickets.
-        self.ticket = True
-        self.listener = super().listen(lambda: Outside(server, self.ticket))
+        self.listener = super().listen(lambda: Outside(server))
 
     async def connected(self) -> tuple[ByHand, Inside]:
         """Return a client that has said nothing yet, and what it is to talk to."""
@@ -227,10 +229,10 @@ class KeyTests(HubTlsCase):
     async def test_to_read_it_has_to_write(self) -> None:
         """That is how OpenSSL asks for room in the socket, here played: nothing else will tell."""
         client, inside, transport = await self.secured()
-        transport._tls = Reluctant(transport._tls)
+        reluctant = self.patch(hub_tls, "read", refuse(SSL.WantWriteError))
         client.send(DATA, b"data")
         await until(lambda: transport._state & _READ_WAITS)
-        transport._tls = transport._tls.real
+        reluctant.restore()
         await settled(lambda: inside.received)
         self.assertEqual(inside.received, b"")
         transport.happened(select.EPOLLOUT)
@@ -240,11 +242,11 @@ class KeyTests(HubTlsCase):
     async def test_to_write_it_has_to_read(self) -> None:
         """No peer makes OpenSSL do that here: so it is OpenSSL that is played."""
         client, inside, transport = await self.secured()
-        transport._tls = Reluctant(transport._tls)
+        reluctant = self.patch(hub_tls, "write", refuse(SSL.WantReadError))
         transport.write(b"must wait")
         self.assertTrue(transport._state & _WRITE_WAITS)
         self.assertEqual(unsent(transport), 9)
-        transport._tls = transport._tls.real
+        reluctant.restore()
         transport.happened(select.EPOLLIN)  # and not a word of room in the socket
         self.assertFalse(transport._state & _WRITE_WAITS)
         self.assertEqual(unsent(transport), 0)
@@ -252,34 +254,29 @@ class KeyTests(HubTlsCase):
         self.assertEqual(inside.heard, ["handshake"])
 
     async def test_a_flood(self) -> None:
-        """Thousands at once are not even read. Without a ticket the handshake is not watched."""
-        for self.ticket in (True, False):
-            client, inside, transport = await self.secured()
-            self.assertEqual(transport.steps, 0)
-            flood = bytearray()
-            for _ in range(5000):
-                flood += client.ours.seal(HANDSHAKE, KEY_UPDATE)
-                client.ours.renew()
-            transport.pauseProducing()
-            sent = await self.stuff(client.bare, flood[: 1 << 16])
-            self.assertGreater(sent, 30 * STEPS)
-            transport.resumeProducing()
-            await until(lambda i=inside: len(i.heard) > 1)
-            self.assertEqual(inside.heard, ["handshake", "ConnectionAborted"])
-            self.assertLess(transport.steps, STEPS + 10)
+        """Thousands at once are not even read."""
+        client, inside, transport = await self.secured()
+        self.assertEqual(transport.steps, 0)
+        flood = bytearray()
+        for _ in range(5000):
+            flood += client.ours.seal(HANDSHAKE, KEY_UPDATE)
+            client.ours.renew()
+        transport.pauseProducing()
+        sent = await self.stuff(client.bare, flood[: 1 << 16])
+        self.assertGreater(sent, 30 * STEPS)
+        transport.resumeProducing()
+        await until(lambda: len(inside.heard) > 1)
+        self.assertEqual(inside.heard, ["handshake", "ConnectionAborted"])
+        self.assertLess(transport.steps, STEPS + 10)
 
 
-class Reluctant:
-    """OpenSSL, when it has to write before it can read, and the other way round."""
+def refuse(why: type[SSL.Error]) -> Callable[..., Any]:
+    """Return OpenSSL, when it has to write before it can read, or the other way round."""
 
-    def __init__(self, real: SSL.Connection) -> None:
-        self.real = real
+    def call(*_: object) -> Any:
+        raise why
 
-    def recv(self, _: int) -> bytes:
-        raise SSL.WantWriteError
-
-    def send(self, _: bytes) -> int:
-        raise SSL.WantReadError
+    return call
 
 
 class HandshakeTests(HubTlsCase):
@@ -324,6 +321,35 @@ class HandshakeTests(HubTlsCase):
         client.bare.shutdown(socket.SHUT_WR)
         await until(lambda: "ConnectionDone" in inside.heard)
         self.assertEqual(inside.received, b"data")
+
+    async def test_packets(self) -> None:
+        """The handshake takes one of ours, all tickets together another, and then there is data."""
+        client, _, transport = await self.secured()
+        transport.write(b"data")
+        self.assertEqual(await self.read(client, 4), b"data")
+        info = client.bare.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        self.assertEqual(int.from_bytes(info[DATA_SEGMENTS_IN], sys.byteorder), 3)
+
+    async def test_what_is_quick_does_not_wait(self) -> None:
+        """A handshake takes long: data that came at the same time, and behind it, goes first."""
+        client, inside = await self.connected()
+        other, heard, _ = await self.secured()
+        inside.heard = heard.heard
+        took = heard.dataReceived
+
+        def take(data: bytes) -> None:
+            took(data)
+            heard.heard.append("data")
+
+        heard.dataReceived = take  # type: ignore[method-assign]
+        client.bare.sendall(client.go())
+        await until(client.take)
+        last = client.go()
+        client.is_done()
+        client.bare.sendall(last)
+        other.send(DATA, b"!")
+        await until(lambda: len(heard.heard) > 2)
+        self.assertEqual(heard.heard, ["handshake", "data", "handshake"])
 
     async def test_the_client_disappears(self) -> None:
         for far in range(3):
@@ -509,7 +535,7 @@ class Stuffed:
 
     def __init__(self, real: SSL.Connection) -> None:
         self.real = real
-        self.recv = real.recv
+        self._ssl = real._ssl
 
     def shutdown(self) -> bool:
         raise SSL.WantWriteError
@@ -517,13 +543,12 @@ class Stuffed:
 
 class FlowTests(HubTlsCase):
     async def test_it_is_tls(self) -> None:
-        for self.ticket in (True, False):
-            _, _, transport = await self.secured()
-            self.assertTrue(is_encrypted(transport))
-            self.assertFalse(transport.resumed)
-            self.assertEqual(transport.getHandle().get_protocol_version_name(), "TLSv1.3")
-            transport.setTcpKeepAlive(True)
-            self.assertTrue(transport.getTcpKeepAlive())
+        _, _, transport = await self.secured()
+        self.assertTrue(is_encrypted(transport))
+        self.assertFalse(is_resumed(transport.getHandle()))
+        self.assertEqual(transport.getHandle().get_protocol_version_name(), "TLSv1.3")
+        transport.setTcpKeepAlive(True)
+        self.assertTrue(transport.getTcpKeepAlive())
 
     async def test_a_producer(self) -> None:
         """Paused when a lot waits, and resumed when nothing does."""
@@ -581,16 +606,15 @@ class FlowTests(HubTlsCase):
         """OpenSSL's part goes with the connection, and waits for no collector of garbage."""
         gc.disable()
         self.addCleanup(gc.enable)
-        for self.ticket in (True, False):
-            for leave in (socket.socket.close, lambda bare: bare.send(bytes(100))):
-                client, inside, transport = await self.secured()
-                handle = weakref.ref(transport.getHandle())
-                del transport
-                leave(client.bare)
-                await until(lambda i=inside: len(i.heard) > 1)
-                del inside.transport
-                await turn()
-                self.assertIsNone(handle())
+        for leave in (socket.socket.close, lambda bare: bare.send(bytes(100))):
+            client, inside, transport = await self.secured()
+            handle = weakref.ref(transport.getHandle())
+            del transport
+            leave(client.bare)
+            await until(lambda i=inside: len(i.heard) > 1)
+            del inside.transport
+            await turn()
+            self.assertIsNone(handle())
 
     async def test_bytes_from_before(self) -> None:
         """What came before TLS could begin is nobody's: nothing good can follow."""

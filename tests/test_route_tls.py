@@ -9,6 +9,7 @@ from whatsproxy.clienthello import ClientHello
 from whatsproxy.destination import Destination
 from whatsproxy.policy import Policy
 from whatsproxy.reason import Reason
+from whatsproxy.route import NAMES as REMEMBERED
 from whatsproxy.route import EachRequest, Refusal, Route, Router, Terminate
 from whatsproxy.sniff import Kind, Sniffed
 
@@ -198,3 +199,17 @@ class LawTests(SynchronousTestCase):
                 self.assertIs(type(answer), type(plain))
                 if isinstance(answer, Route):
                     self.assertEqual(answer, plain)
+
+
+class RememberedTests(SynchronousTestCase):
+    def test_remembered(self) -> None:
+        """A name is judged once, outside and inside; of a stranger's many names few are kept."""
+        router = Router(POLICY, CHAT, names=NAMES)
+        names = [f"{number}.example" for number in range(REMEMBERED)]
+        for name in ("mmg.whatsapp.net", "proxy.example", None, *names[:-3]):
+            hello = Sniffed(Kind.TLS, ClientHello(name, ()))
+            outside, inside = router.route(hello), router.route(hello, inside=True)
+            self.assertIs(router.route(hello), outside)
+            self.assertIs(router.route(hello, inside=True), inside)
+            self.assertIsNot(router.route(Sniffed(Kind.TLS, None)), outside)
+        self.assertEqual(router._route_name.cache_info().maxsize, REMEMBERED)

@@ -170,7 +170,7 @@ class UpgradeTests(HttpCase):
         await until(lambda: b"\r\n\r\n" in client.received)
         (session,) = self.factory.ledger.live
         origin.end()
-        await until(lambda: session.holder._upstream.gone)
+        await until(lambda: session.closed or session.holder._upstream.gone)
         await until(lambda: self.a_moment_passes() and client.lost)
         await client.truncated()
         await self.ended_with(Reason.UPSTREAM_RESET)

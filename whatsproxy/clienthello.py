@@ -5,7 +5,7 @@ It is read, never answered: who is to terminate TLS sees every byte of it again.
 
 import enum
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from whatsproxy.incremental import NeedMore
 
@@ -19,10 +19,11 @@ RECORD_COUNT_LIMIT = 128
 _RECORD_LIMIT = 2**14
 _SERVER_NAME, _ALPN = 0, 16
 _READ = frozenset((_SERVER_NAME, _ALPN))
-#: session_ticket, pre_shared_key.
-_TICKETS = frozenset((35, 41))
 _BEFORE_SESSION = 2 + 32  # legacy_version, random
 _LENGTH, _EXTENSION, _NAMES = struct.Struct("!H"), struct.Struct("!HH"), struct.Struct("!HBH")
+#: Of a record and its first message: type and major version, minor version, length, type, length.
+_HEADERS = struct.Struct("!HBHBBH")
+_HELLO = HANDSHAKE << 8 | 3, CLIENT_HELLO[0], 0  # which is less than 64 KiB long
 _RUNS_PAST = (ValueError, IndexError, struct.error)
 
 
@@ -37,35 +38,29 @@ class Unreadable(enum.Enum):
 class ClientHello:
     """What the client asks for: the server name as it came, and the protocols it offers by ALPN.
 
-    ``server_name`` is not normalised, and anything but ASCII in it is backslash-escaped. Without a
-    ``ticket`` (RFC 5077, RFC 8446 4.2.11) no earlier connection is resumed.
+    ``server_name`` is not normalised, and anything but ASCII in it is backslash-escaped.
     """
 
     server_name: str | None
     alpn: tuple[bytes, ...]
-    ticket: bool = field(default=False, compare=False)
 
 
 def parse_client_hello(data: bytes) -> ClientHello | Unreadable | NeedMore:
     """Read a ClientHello from the first bytes of a connection; bytes behind it are ignored."""
     data = data[:HELLO_LIMIT]
+    if len(data) > _HEADERS.size:
+        beginning, _, length, kind, high, size = _HEADERS.unpack_from(data)
+        if (beginning, kind, high) == _HELLO and size + 4 <= length <= _RECORD_LIMIT:
+            end = _HEADERS.size + size
+            if size and end <= len(data):
+                return _parse_body(data[_HEADERS.size : end])  # in one record, as is usual
     # Each byte of the two headers that is here must fit, so that no other protocol waits for TLS.
     if len(data) < 6:
         return NeedMore(len(data) + 1) if _record_fits(data[:5]) else Unreadable.NOT_TLS
     if not data.startswith(_BEGINNING) or data[5:6] != CLIENT_HELLO or not _record_fits(data[:5]):
         return Unreadable.NOT_TLS
-    size = int.from_bytes(data[6:9], "big")
-    if size > 0 and 4 + size <= int.from_bytes(data[3:5], "big") and 9 + size <= len(data):
-        message = data[9 : 9 + size]  # in one record, as is usual
-    else:
-        reassembled = _reassemble(data)
-        if isinstance(reassembled, NeedMore | Unreadable):
-            return reassembled
-        message = reassembled
-    try:
-        return _parse_body(message)
-    except _RUNS_PAST:
-        return Unreadable.MALFORMED
+    message = _reassemble(data)
+    return _parse_body(message) if isinstance(message, bytes) else message
 
 
 def _record_fits(header: bytes) -> bool:
@@ -108,47 +103,47 @@ def _reassemble(data: bytes) -> bytes | Unreadable | NeedMore:
     return Unreadable.MALFORMED
 
 
-def _parse_body(body: bytes) -> ClientHello:
-    """Read it. Raises what is _RUNS_PAST where a length runs past its container.
+def _parse_body(body: bytes) -> ClientHello | Unreadable:
+    """Read it; what is _RUNS_PAST is raised in here where a length runs past its container.
 
     Every connection in TLS pays for this: so there is one cursor, and no object for each vector.
     """
-    end = len(body)
-    position = _BEFORE_SESSION
-    position += 1 + body[position]  # legacy_session_id
-    (size,) = _LENGTH.unpack_from(body, position)
-    position += 2 + size  # cipher_suites
-    position += 1 + body[position]  # legacy_compression_methods
-    if position == end:
-        return ClientHello(None, ())
-    (size,) = _LENGTH.unpack_from(body, position)
-    position += 2
-    if position + size != end:
-        raise ValueError
-    server_name: str | None = None
-    alpn: tuple[bytes, ...] = ()
-    ticket = False
-    seen = []
-    while position < end:
-        kind, size = _EXTENSION.unpack_from(body, position)
-        start = position + 4
-        position = start + size
+    try:
+        end = len(body)
+        position = _BEFORE_SESSION
+        position += 1 + body[position]  # legacy_session_id
+        (size,) = _LENGTH.unpack_from(body, position)
+        position += 2 + size  # cipher_suites
+        position += 1 + body[position]  # legacy_compression_methods
+        if position == end:
+            return ClientHello(None, ())
+        (size,) = _LENGTH.unpack_from(body, position)
+        position += 2
+        if position + size != end:
+            return Unreadable.MALFORMED
+        server_name: str | None = None
+        alpn: tuple[bytes, ...] = ()
+        seen = []
+        extension_at = _EXTENSION.unpack_from
+        while position < end:
+            kind, size = extension_at(body, position)
+            position += 4 + size
+            if kind in _READ:
+                # RFC 8446 4.2: there must not be two of the same type. OpenSSL does not insist on
+                # it for those that it does not know; we do for those that are read here.
+                if kind in seen:
+                    return Unreadable.MALFORMED
+                seen.append(kind)
+                content = body[position - size : position]
+                if kind == _SERVER_NAME:
+                    server_name = _parse_server_name(content)
+                else:
+                    alpn = _parse_alpn(content)
         if position > end:
-            raise ValueError
-        if kind in _READ:
-            # RFC 8446 4.2: there must not be two of the same type. OpenSSL does not insist on it
-            # for those that it does not know; we do for those that are read here.
-            if kind in seen:
-                raise ValueError
-            seen.append(kind)
-            content = body[start:position]
-            if kind == _SERVER_NAME:
-                server_name = _parse_server_name(content)
-            else:
-                alpn = _parse_alpn(content)
-        elif kind in _TICKETS:
-            ticket = ticket or size > 0
-    return ClientHello(server_name, alpn, ticket)
+            return Unreadable.MALFORMED  # the last one runs past
+        return ClientHello(server_name, alpn)
+    except _RUNS_PAST:
+        return Unreadable.MALFORMED
 
 
 def _parse_server_name(extension: bytes) -> str | None:

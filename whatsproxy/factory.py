@@ -195,8 +195,7 @@ class ProxyFactory:
             return tunnel(self, session, route)
         if isinstance(route, Terminate):
             handshake = TlsHandshake(self, session)
-            ticket = sniffed.hello is None or sniffed.hello.ticket
-            return self.tls.transport_for(route.server_name, handshake, ticket=ticket)
+            return self.tls.transport_for(route.server_name, handshake)
         if isinstance(route, EachRequest):
             return HttpConnection(self, session, self._limits, self._rules)
         last_word = UNRECOGNIZED_NAME if sniffed.kind is Kind.TLS else b""

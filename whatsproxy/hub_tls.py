@@ -14,6 +14,7 @@ from whatsproxy.hub_socket import HubSocket
 from whatsproxy.hub_state import (
     ABORTED,
     BROKEN,
+    CLOSING,
     CONNECTION_DONE,
     CONNECTION_LOST,
     DEAD,
@@ -21,11 +22,13 @@ from whatsproxy.hub_state import (
     ENDING,
     EOF,
     ERR,
+    FOLLOWED,
     GONE,
     LOSING,
     MUTE,
+    NOT_QUEUED,
+    OVER,
     PAUSED,
-    QUEUED,
     READY,
     RESET,
     STOPPED,
@@ -33,11 +36,8 @@ from whatsproxy.hub_state import (
     TO_BE_WRITTEN,
 )
 from whatsproxy.hub_transport import BUDGET, HubTransport
+from whatsproxy.openssl import count_steps, read, shake_hands, write
 from whatsproxy.tls_transport import STEPS, Encrypted
-
-#: Bytes that are read at a time: the most that a record holds. So nothing that OpenSSL has
-#: decrypted is left with it, of which no event would tell.
-RECORD = 16 * 1024
 
 #: Of a KeyUpdate in TLS 1.3: what its record's header says, without the version. So does that of
 #: five bytes of data.
@@ -47,12 +47,18 @@ _LIKE_KEYS = (b"\x17", b"\x00\x16")
 _SHAKING = 1 << 16  # there is no TLS yet
 _GOODBYE = 1 << 17  # the peer's close_notify has come
 _NOTIFIED = 1 << 18  # ours is out
+_ANSWERED = 1 << 21  # of the handshake our first part is out
+_SHAKEN = 1 << 22  # there is TLS, and nobody knows it yet
 # OpenSSL has messages of its own (to renew keys, say): so it may have to write first in order to
 # read, and to read in order to write.
 _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
 _WRITE_WAITS = 1 << 20  # to go on writing something has to come
 
-_NOT_READ = PAUSED | EOF | LOSING | DEAD | GONE
+# Several at once, put together here and not each time.
+_ENDS = FOLLOWED | OVER
+_NOT_READ = PAUSED | EOF | CLOSING
+_READ_STUCK = _READ_WAITS | _NOT_READ
+_NOT_SENT = MUTE | BROKEN
 
 #: What the peer sent was no TLS, or an alert. (Not the hub's own reason, which closes by a reset:
 #: our alert is to be read.)
@@ -62,7 +68,7 @@ _BROKEN_OFF = Failure(ConnectionAborted())
 class HubTls(HubSocket, Encrypted):
     """Owns a socket in the place of another transport, and ends as TlsTransport does."""
 
-    __slots__ = ("_later", "_tls", "_why", "finding", "owes_goodbye", "resumed", "steps")
+    __slots__ = ("_tls", "_why", "finding", "owes_goodbye", "steps")
 
     def __init__(self, below: HubTransport, protocol: Any) -> None:
         """Take the socket away from a transport that has nothing unsent."""
@@ -71,27 +77,20 @@ class HubTls(HubSocket, Encrypted):
         self._limit = limit
         self._state = _SHAKING
         self._tls: Any = None
-        self._later: SSL.Context | None = None
         self._why: Failure | None = None
-        #: As in TlsTransport, and in TlsClient's.
-        self.resumed = True
+        #: As in TlsTransport.
         self.steps = 0
         self.owes_goodbye = False
+        #: As in TlsClient's.
         self.finding = 0
 
-    def start(
-        self, connection: SSL.Connection, *, accept: bool, later: SSL.Context | None = None
-    ) -> None:
-        """Begin the handshake, with what may have come of it.
-
-        ``later`` is the context of the connection once that is done.
-        """
+    def start(self, connection: SSL.Connection, *, accept: bool) -> None:
+        """Begin the handshake, with what may have come of it."""
         self._tls = connection
-        self._later = later
         connection.set_app_data(self)
         (connection.set_accept_state if accept else connection.set_connect_state)()
         self.protocol.makeConnection(self)
-        self._shake()
+        self._hub.settle_last(self)
 
     # -- what happens
 
@@ -99,7 +98,7 @@ class HubTls(HubSocket, Encrypted):
         """Look at the socket (called by the hub)."""
         state = self._state
         if state & _SHAKING:
-            self._shake()
+            self._hub.settle_last(self)
             return
         if events & TO_BE_READ:
             if state & _WRITE_WAITS:
@@ -109,19 +108,19 @@ class HubTls(HubSocket, Encrypted):
                 self._state |= READY
             elif not state & _NOT_READ:
                 self._read(events)
-            if events & ERR and not self._state & (DEAD | GONE) and self._is_broken():
+            if events & ERR and not self._state & OVER and self._is_broken():
                 self._broken()
                 if not self._state & _NOT_READ:
                     self._read(events)  # what a stalled record of ours has kept from being read
-        elif state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
+        elif state & _READ_STUCK == _READ_WAITS:
             self._read(events)
         if events & TO_BE_WRITTEN:
             if self._out is not None:
                 self._flush()
                 state = self._state
-                if not self.unsent and state & (_READ_WAITS | _NOT_READ) == _READ_WAITS:
+                if not self.unsent and state & _READ_STUCK == _READ_WAITS:
                     self._read(events)
-            elif self._state & (ENDING | LOSING):
+            elif self._state & FOLLOWED:
                 self.settle()  # close_notify had to wait
 
     def dataReceived(self, data: bytes) -> None:
@@ -129,18 +128,22 @@ class HubTls(HubSocket, Encrypted):
         self.abortConnection()
 
     def _shake(self) -> None:
-        if self._state & (DEAD | GONE):
-            return
         try:
-            self._tls.do_handshake()
-        except (SSL.WantReadError, SSL.WantWriteError):
-            return
+            done = self._go_on()
         except SSL.Error as e:
             self._failed(e)
             return
-        self._state &= ~_SHAKING
-        if self._later is not None:
-            self._tls.set_context(self._later)
+        if not done:
+            self._state |= _ANSWERED
+            return
+        self._state = self._state & ~_SHAKING | _SHAKEN
+        count_steps(self._tls)
+        # When the others' handshakes have got so far, too (see settle_last).
+        self._hub.settle_later(self)
+
+    def _begin(self) -> None:
+        """There is TLS: tell the protocol, and look for data."""
+        self._state &= ~_SHAKEN
         completed = getattr(self.protocol, "handshakeCompleted", None)  # IHandshakeListener's
         if completed is not None:
             completed()
@@ -152,26 +155,39 @@ class HubTls(HubSocket, Encrypted):
         elif not state & _NOT_READ:
             self._read(0)  # it may have come together with the last of the handshake
 
+    def _go_on(self) -> bool:
+        """Go on with the handshake; the answer is whether it is done."""
+        if not self._state & _ANSWERED:
+            return shake_hands(self._tls)
+        # OpenSSL writes tickets one by one: they are to be one packet. That goes at once, because
+        # a client may hold back its first data until its handshake is acknowledged (Nagle).
+        set_option = self._socket.setsockopt
+        set_option(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            return shake_hands(self._tls)
+        finally:
+            set_option(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
     def _read(self, events: int) -> None:
-        receive = self._tls.recv
+        tls = self._tls
         budget = BUDGET
         while True:
             if self._out is not None and self._may_be_keys():
                 self._state |= _READ_WAITS | READY
                 return
             try:
-                data = receive(RECORD)
-            except SSL.WantReadError:
-                self._state &= ~_READ_WAITS
-                return
+                data = read(tls)
             except SSL.WantWriteError:
                 self._state |= _READ_WAITS | READY
                 return
-            except SSL.ZeroReturnError:
-                self._told_goodbye()
-                return
             except SSL.Error as e:
                 self._failed(e)
+                return
+            if data is None:
+                self._state &= ~_READ_WAITS
+                return
+            if not data:
+                self._told_goodbye()
                 return
             self.protocol.dataReceived(data)
             if self.steps > STEPS:
@@ -250,14 +266,14 @@ class HubTls(HubSocket, Encrypted):
         if state & STOPPED:
             self._state = state & ~STOPPED
             self._producer.resumeProducing()
-        if self._state & (ENDING | LOSING) and not self.unsent:
+        if self._state & FOLLOWED and not self.unsent:
             self.settle()
 
     def _send(self, data: bytes | bytearray) -> int:
         """Return how much is sent; nothing at all of the rest may be changed by who calls again."""
         self._state &= ~_WRITE_WAITS
         try:
-            sent: int = self._tls.send(data)
+            return write(self._tls, data)
         except SSL.WantWriteError:
             return 0
         except SSL.WantReadError:
@@ -266,14 +282,13 @@ class HubTls(HubSocket, Encrypted):
         except SSL.Error:
             self._unsendable()
             return 0
-        return sent
 
     # -- what the protocol asks for
 
     def write(self, data: bytes) -> None:
         """Send, or buffer and pause the registered producer."""
         state = self._state
-        if state & (MUTE | BROKEN) or not data:
+        if state & _NOT_SENT or not data:
             return
         if self._out is not None:
             self._out += data
@@ -299,20 +314,27 @@ class HubTls(HubSocket, Encrypted):
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state
-        if state & (DEAD | GONE):
-            self._state &= ~QUEUED
+        if not state & _ENDS:
+            self._state = state & NOT_QUEUED
+            if state & _SHAKING:
+                self._shake()
+            elif state & _SHAKEN:
+                self._begin()
+            return
+        if state & OVER:
+            self._state &= NOT_QUEUED
             if state & GONE:
                 return
             if self._why is not None:
                 self._close(self._why)
                 return
-        elif state & (ENDING | LOSING) and not state & _NOTIFIED and not self.unsent:
+        elif not state & _NOTIFIED and not self.unsent:
             if state & _SHAKING:
-                self._state &= ~QUEUED
+                self._state &= NOT_QUEUED
                 self._die(ABORTED)  # there is nothing to say goodbye to
                 return
             if not self._notify():
-                self._state &= ~QUEUED
+                self._state &= NOT_QUEUED
                 return
         super().settle()
 

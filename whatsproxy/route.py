@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from whatsproxy.destination import Destination, DestinationError, is_address, normalise_host
 from whatsproxy.policy import Patterns, Policy
@@ -12,6 +13,8 @@ EVERY_KIND = frozenset(Kind)
 _KNOWN_TO_WEB_SERVERS = frozenset({Kind.TLS, Kind.HTTP, Kind.CONNECT})
 #: The port to which TLS is passed through, whatever port it came in by.
 TLS_PORT = 443
+#: Server names whose routes are remembered.
+NAMES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Router:
         self._policy = policy
         self._names = None if names is None else Patterns(names)
         self.web = None if web is None else Route((web,))
+        #: Remembers some: nearly all clients ask for the same few names.
+        self._route_name = lru_cache(NAMES)(self._decide_name)
         off = Refusal(Reason.REFUSED_KIND)
         self._fixed: dict[Kind, Route | EachRequest | Refusal] = {
             Kind.WHATSAPP: Route(chat),
@@ -103,15 +108,20 @@ class Router:
         return Refusal(Reason.REFUSED_KIND, "not at this listener")
 
     def _route_tls(self, sniffed: Sniffed, inside: bool) -> Route | Terminate | Refusal:
-        name = sniffed.hello.server_name if sniffed.hello else None
+        hello = sniffed.hello
+        return self._route_name(hello.server_name if hello else None, hello is not None, inside)
+
+    def _decide_name(
+        self, name: str | None, readable: bool, inside: bool
+    ) -> Route | Terminate | Refusal:
+        """Decide by a server name; ``readable``: by a ClientHello that could be read."""
         if self._policy.allows_all and name is not None and not inside and self._named_ours(name):
             return Terminate(name)
         destination = self._policy.permits_name(name, TLS_PORT) if name is not None else None
         if destination is not None:
             return Route((destination,))
         # What we cannot read OpenSSL perhaps can: then it must not be a way past the names.
-        readable = sniffed.hello is not None or not self._names
-        if not inside and readable and self._is_ours(name):
+        if not inside and (readable or not self._names) and self._is_ours(name):
             return Terminate(name)
         if not inside and self.web is not None:
             return self.web

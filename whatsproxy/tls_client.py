@@ -27,7 +27,7 @@ from zope.interface import implementer
 from whatsproxy.certificates import CertificateError
 from whatsproxy.destination import Destination
 from whatsproxy.settings import TlsSettings
-from whatsproxy.tls_transport import TlsTransport, note_handshake, openssl_says, write_whole
+from whatsproxy.tls_transport import TlsTransport, note_step, openssl_says, write_whole
 from whatsproxy.transport import SingleProtocolFactory, StreamProtocol, hand_over, is_bare
 
 
@@ -126,6 +126,7 @@ class TlsClient:
         """Return OpenSSL's side of a connection (called by Twisted)."""
         connection = self._connection(tlsProtocol.destination, None)
         connection.set_app_data(tlsProtocol)
+        connection.set_info_callback(note_step)
         return connection
 
     def _connection(self, destination: Destination, socket: Any) -> SSL.Connection:
@@ -276,7 +277,6 @@ def _new_context() -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     write_whole(context)
-    context.set_info_callback(note_handshake)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     return context
 

@@ -25,7 +25,7 @@ from whatsproxy.certificates import (
 )
 from whatsproxy.files import Stamp, stamp
 from whatsproxy.settings import TlsSettings
-from whatsproxy.tls_transport import TlsTransport, note_handshake, write_whole
+from whatsproxy.tls_transport import TlsTransport, note_step, write_whole
 from whatsproxy.transport import SocketReader, StreamProtocol, hand_over
 
 #: Offered for TLS 1.2: forward secrecy and AEAD only. TLS 1.3 has nothing else.
@@ -52,8 +52,6 @@ class TlsServer:
         #: Whether there may be any TLS for which we have a certificate.
         self.ends_here = bool(settings.certificate) or settings.auto_generate
         self._context: SSL.Context | None = None  # made by load, which may fail
-        #: For connections whose handshake is done: OpenSSL's steps are counted from then on.
-        self._watching: SSL.Context | None = None
         self._identities: list[tuple[Identity, SSL.Context]] = []
         self._by_name: dict[str, SSL.Context] = {}
         self._loaded: list[Stamp] = []
@@ -77,8 +75,6 @@ class TlsServer:
     def load(self) -> None:
         """Read, or make, all certificates anew. Raises CertificateError, and keeps the old ones."""
         if self._context is None:
-            self._watching = SSL.Context(SSL.TLS_SERVER_METHOD)
-            self._watching.set_info_callback(note_handshake)
             self._context = self._new_context()
         self._loaded = self._stamps()  # of now: a file that changes meanwhile is read again
         now = datetime.now(UTC)
@@ -124,24 +120,15 @@ class TlsServer:
             for path in (files.cert_file, files.key_file)
         ]
 
-    def transport_for(
-        self, server_name: str | None, protocol: Any, *, ticket: bool = True
-    ) -> IProtocol:
-        """Return TLS with this protocol inside, to be given a client's transport.
+    def transport_for(self, server_name: str | None, protocol: Any) -> IProtocol:
+        """Return TLS with this protocol inside, to be given a client's transport."""
+        return _Beginning(self, server_name, protocol)
 
-        ``ticket`` says whether the client may have one of an earlier connection.
-        """
-        return _Beginning(self, server_name, protocol, ticket)
-
-    def over(self, transport: Any, server_name: str | None, protocol: Any, ticket: bool) -> None:
+    def over(self, transport: Any, server_name: str | None, protocol: Any) -> None:
         """Put TLS with this protocol inside on a transport."""
         if getattr(transport, "showing", False):
             connection = self._connection(server_name, transport.getHandle())
-            on_socket = _on_hub()(transport, protocol)
-            on_socket.resumed = ticket
-            if ticket:  # to be told of each step of the handshake costs as much as the rest of ours
-                connection.set_info_callback(note_handshake)
-            on_socket.start(connection, accept=True, later=self._watching)
+            _on_hub()(transport, protocol).start(connection, accept=True)
             return
         below = StreamProtocol()
         below.transport = transport
@@ -153,7 +140,7 @@ class TlsServer:
         """Return OpenSSL's side of a connection (called by Twisted)."""
         connection = self._connection(tlsProtocol.server_name, None)
         connection.set_app_data(tlsProtocol)
-        connection.set_info_callback(note_handshake)
+        connection.set_info_callback(note_step)
         return connection
 
     def _connection(self, server_name: str | None, socket: Any) -> SSL.Connection:
@@ -223,19 +210,16 @@ def _on_hub() -> Any:
 class _Beginning(SocketReader):
     """What a transport is given in order to be TLS."""
 
-    __slots__ = ("_protocol", "_server", "_server_name", "_ticket")
+    __slots__ = ("_protocol", "_server", "_server_name")
 
-    def __init__(
-        self, server: TlsServer, server_name: str | None, protocol: Any, ticket: bool
-    ) -> None:
+    def __init__(self, server: TlsServer, server_name: str | None, protocol: Any) -> None:
         self._server = server
         self._server_name = server_name
         self._protocol = protocol
-        self._ticket = ticket
 
     def makeConnection(self, transport: Any) -> None:
         """Let it be so."""
-        self._server.over(transport, self._server_name, self._protocol, self._ticket)
+        self._server.over(transport, self._server_name, self._protocol)
 
 
 def _choose_protocol(_: SSL.Connection, offered: list[bytes]) -> Any:

@@ -9,6 +9,8 @@ from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.openssl import STEP
+
 #: Bytes that OpenSSL gets to see at a time: a record.
 PIECE = 16 * 1024
 #: More steps of a handshake than this, once it is done, are an attack: an honest peer changes its
@@ -34,8 +36,6 @@ class TlsTransport(BufferingTLSTransport, Encrypted):
     and never tell when it is out.
     """
 
-    #: Whether a ticket has spared the handshake its certificate.
-    resumed = True
     #: Steps of OpenSSL's that belong to no data, since the handshake.
     steps = 0
     #: Whether the peer, when we have ended our direction, must still end its own by close_notify.
@@ -126,20 +126,15 @@ class TlsTransport(BufferingTLSTransport, Encrypted):
         super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]  # Twisted's own
 
 
-def note_handshake(connection: SSL.Connection, where: int, _: int) -> None:
-    """Watch what OpenSSL does besides data (its info callback).
+def note_step(connection: SSL.Connection, where: int, _: int) -> None:
+    """Watch what OpenSSL does besides data, once there is TLS (its info callback).
 
-    A whole handshake shows a certificate: there is no other public way to hear of resumption. And
-    after the handshake there is little to be done: who has the keys changed again and again, or
-    asks for renegotiation, keeps us busy, and fills the buffer with refusals.
+    There is little to be done then: who has the keys changed again and again, or asks for
+    renegotiation, keeps us busy, and fills the buffer with refusals.
     """
     transport = connection.get_app_data()
-    if transport is None:
-        return
-    if where & (SSL.SSL_CB_LOOP | SSL.SSL_CB_WRITE_ALERT) and transport.settled:
+    if transport is not None and where & STEP and transport.settled:
         transport.stepped()
-    elif where & SSL.SSL_CB_LOOP and connection.get_state_string().endswith(b"write certificate"):
-        transport.resumed = False
 
 
 def write_whole(context: SSL.Context) -> None:

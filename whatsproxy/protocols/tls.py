@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IHandshakeListener
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsproxy.openssl import is_resumed
 from whatsproxy.protocols.base import ClientProtocol, Proxy
 from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.reason import Reason
@@ -60,5 +61,6 @@ class TlsHandshake(ClientProtocol):
 
 def _what_was_agreed(transport: Any) -> tuple[str, bool]:
     """Return the version, and whether a ticket spared the whole handshake."""
-    version = transport.getHandle().get_protocol_version()
-    return _NAMES.get(version, f"{version:#06x}"), transport.resumed
+    connection = transport.getHandle()
+    version = connection.get_protocol_version()
+    return _NAMES.get(version) or f"{version:#06x}", is_resumed(connection)
