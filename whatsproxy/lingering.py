@@ -73,7 +73,7 @@ class LingeringClose(StreamProtocol):
 
     def connectionMade(self) -> None:
         """Begin to end."""
-        self._timer = self._clock.callLater(self._flush, self._stall)
+        self._timer = self._clock.callLater(self._flush, self._late)
         if self._peer_ended:
             self.transport.loseConnection()
             return
@@ -93,8 +93,9 @@ class LingeringClose(StreamProtocol):
 
     def writeConnectionLost(self) -> None:
         """The kernel has all, FIN too; wait for the peer's, but not for ever."""
-        self._cancel_timer()
-        self._timer = self._clock.callLater(self._linger, self.transport.loseConnection)
+        self._we_ended = True
+        if self._timer is not None:
+            self._timer.reset(self._linger)
 
     def readConnectionLost(self) -> None:
         """The peer has ended as well."""
@@ -102,18 +103,19 @@ class LingeringClose(StreamProtocol):
 
     def connectionLost(self, reason: Failure) -> None:
         """Nothing is left."""
-        self._cancel_timer()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         self._gone()
 
-    def _stall(self) -> None:
+    def _late(self) -> None:
+        self._timer = None
+        if self._we_ended:
+            self.transport.loseConnection()
+            return
         if self._stalled is not None:
             self._stalled()
         self.transport.abortConnection()
-
-    def _cancel_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
 
 class BreakOff(StreamProtocol):
