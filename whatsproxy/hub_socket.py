@@ -33,11 +33,9 @@ from whatsproxy.hub_state import (
     GONE,
     LOSING,
     MUTE,
-    NOT_QUEUED,
     OVER,
     PARTED,
     PAUSED,
-    QUEUED,
     READY,
     RESET,
     STOPPED,
@@ -210,7 +208,7 @@ class HubSocket:
         if not state & MUTE:
             self._state = state | ENDING
             if self._out is None and self._pipe is None:
-                self._settle_later()
+                self._hub.settle_later(self)
 
     def loseConnection(self) -> None:
         """Send what is buffered, then close."""
@@ -218,7 +216,7 @@ class HubSocket:
         if not state & CLOSING:
             self._state = state | LOSING
             if self._out is None and self._pipe is None:
-                self._settle_later()
+                self._hub.settle_later(self)
 
     def abortConnection(self) -> None:
         """Close at once (RST)."""
@@ -297,8 +295,11 @@ class HubSocket:
         self._close(failure)
 
     def settle(self) -> None:
-        """Do what was put off until nobody is in the middle of anything (called by the hub)."""
-        state = self._state = self._state & NOT_QUEUED
+        """Do what was put off until nobody is in the middle of anything (called by the hub).
+
+        It may be called once more than there is something to do.
+        """
+        state = self._state
         if state & OVER:
             if state & ABORTED:
                 self._close(CONNECTION_ABORTED)
@@ -336,18 +337,12 @@ class HubSocket:
         self._state &= ~READY
         self._hub.rearm(self._socket.fileno())
 
-    def _settle_later(self) -> None:
-        state = self._state
-        if not state & QUEUED:
-            self._state = state | QUEUED
-            self._hub.settle_later(self)
-
     def _die(self, why: int) -> None:
         """Close, and tell, when nobody is in the middle of anything."""
         if not self._state & OVER:
             self._state |= DEAD | why
             self._drop_unsent()
-            self._settle_later()
+            self._hub.settle_later(self)
 
     def _close(self, why: Failure) -> None:
         state = self._state

@@ -13,12 +13,11 @@ DEAD = 32  # to be closed at once
 GONE = 64  # closed
 LOOKING = 128  # shows what arrives and leaves it in the kernel
 READY = 256  # there may be something to be read, of which no event will tell
-QUEUED = 512  # is going to settle
-STOPPED = 1024  # the producer is paused
-BULK = 2048  # the last read filled what it was given
-RESET = 4096  # dead, because the peer has broken off
-ABORTED = 8192  # dead, because we have
-BROKEN = 16384  # the peer has broken off; what it sent before that may still be there
+STOPPED = 512  # the producer is paused
+BULK = 1024  # the last read filled what it was given
+RESET = 2048  # dead, because the peer has broken off
+ABORTED = 4096  # dead, because we have
+BROKEN = 8192  # the peer has broken off; what it sent before that may still be there
 # hub_tls has more, from 1 << 16 on.
 
 # Several at once, put together here and not each time.
@@ -30,7 +29,6 @@ MUTE = ENDING | ENDED | CLOSING
 FOLLOWED = ENDING | LOSING  # something follows what is buffered
 PARTED = ENDED | EOF | RESET  # to close breaks nothing off
 NOT_BULK = ~BULK
-NOT_QUEUED = ~QUEUED
 
 # select's events, as numbers: EPOLLIN is 0x1, EPOLLPRI 0x2, EPOLLOUT 0x4, EPOLLERR 0x8, EPOLLHUP
 # 0x10, EPOLLRDHUP 0x2000 (on all of Linux).

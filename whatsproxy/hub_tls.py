@@ -26,7 +26,6 @@ from whatsproxy.hub_state import (
     GONE,
     LOSING,
     MUTE,
-    NOT_QUEUED,
     OVER,
     PAUSED,
     READY,
@@ -221,7 +220,7 @@ class HubTls(HubSocket, Encrypted):
         # It is answered behind what is still to be sent; nothing can be left unread behind it.
         self._state |= _GOODBYE | EOF | LOSING
         if not self.unsent:
-            self._settle_later()
+            self._hub.settle_later(self)
 
     def _failed(self, error: SSL.Error) -> None:
         """TLS, or TCP below it, has ended otherwise."""
@@ -315,14 +314,12 @@ class HubTls(HubSocket, Encrypted):
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state
         if not state & _ENDS:
-            self._state = state & NOT_QUEUED
             if state & _SHAKING:
                 self._shake()
             elif state & _SHAKEN:
                 self._begin()
             return
         if state & OVER:
-            self._state &= NOT_QUEUED
             if state & GONE:
                 return
             if self._why is not None:
@@ -330,11 +327,9 @@ class HubTls(HubSocket, Encrypted):
                 return
         elif not state & _NOTIFIED and not self.unsent:
             if state & _SHAKING:
-                self._state &= NOT_QUEUED
                 self._die(ABORTED)  # there is nothing to say goodbye to
                 return
             if not self._notify():
-                self._state &= NOT_QUEUED
                 return
         super().settle()
 
