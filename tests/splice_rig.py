@@ -16,7 +16,7 @@ from tests.peers import LOOPBACK, Listener, reactor
 from whatsproxy.hub import Hub
 from whatsproxy.hub_reactor import HubReactor
 from whatsproxy.idle_watch import IdleWatch
-from whatsproxy.relay import Relay
+from whatsproxy.relay import Relay, Terms
 from whatsproxy.session import Ledger, Session
 from whatsproxy.splice import Pipe, PipePool
 from whatsproxy.transport import StreamProtocol
@@ -73,7 +73,7 @@ class Rig:
         if not relayed:
             return
         self.session: Session = self.ledger.open()
-        self.relay = Relay(self.clock, watch, self.session, 300.0, 60.0)
+        self.relay = Relay(Terms(self.clock, watch, 300.0, 60.0), self.session)
         self.relay.start(*self.near)
 
     def turn(self, count: int = 1) -> None:

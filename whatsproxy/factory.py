@@ -31,6 +31,7 @@ from whatsproxy.protocols.sniffer import Sniffer
 from whatsproxy.protocols.tls import TlsHandshake
 from whatsproxy.protocols.tunnel import Tunnel
 from whatsproxy.reason import Reason
+from whatsproxy.relay import Terms
 from whatsproxy.resolver import Resolver
 from whatsproxy.route import EVERY_KIND, EachRequest, Route, Router, Terminate
 from whatsproxy.session import Ledger, Session
@@ -44,6 +45,8 @@ from whatsproxy.upstream import Upstream, legs_of
 from whatsproxy.verifier import Verifier
 from whatsproxy.wheel import Wheel
 
+#: Connections whose silence is normal: they get timeouts.chat_idle, and keepalive probes.
+CHATS = frozenset({Kind.WHATSAPP, Kind.XMPP})
 #: Seconds that a silent client is still given when the service stops.
 GRACE = 1.0
 
@@ -100,6 +103,14 @@ class ProxyFactory:
         self.sniffing = TimeLimit(self.clock, timeouts.sniff)
         self.grace = TimeLimit(self.clock, GRACE)
         self.handshaking = TimeLimit(self.clock, timeouts.tls_handshake)
+        self.terms: dict[Kind | None, Terms] = {
+            kind: Terms(self.clock, self.idle_watch, timeouts.idle, timeouts.idle)
+            for kind in (*Kind, None)
+        }
+        for kind in CHATS:
+            self.terms[kind] = Terms(
+                *(self.clock, self.idle_watch, timeouts.chat_idle, timeouts.idle), keepalive=True
+            )
         self._limits, self._rules = limits_of(settings.http), rules_of(settings.http)
         self._terminates = bool(settings.tls.certificate) or settings.tls.auto_generate
         self.router = Router(

@@ -5,6 +5,7 @@ for all relays by one IdleWatch, so that the hot path (``dataReceived``) pays fo
 write only.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -124,45 +125,44 @@ class _UpstreamEnd(_End):
         self.session.sent += size
 
 
-class Relay:
-    """Carries one session. It closes the session when both transports are gone.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What many relays have in common.
 
-    ``idle`` is the time in seconds without a byte in either direction after which it ends;
+    ``idle`` is the time in seconds without a byte in either direction after which one ends;
     ``patience`` replaces it as soon as one side has said that it is done, and is also what a peer
-    is given to take what is still buffered for it.
+    is given to take what is still buffered for it. ``keepalive``: silent peers are probed.
     """
+
+    clock: IReactorTime
+    watch: IdleWatch
+    idle: float
+    patience: float
+    keepalive: bool = False
+
+
+class Relay:
+    """Carries one session. It closes the session when both transports are gone."""
 
     __slots__ = (
         "_client",
-        "_clock",
         "_closing",
-        "_patience",
         "_reason",
+        "_terms",
         "_upstream",
-        "_watch",
         "idle",
-        "keepalive",
         "moved",
         "quiet_since",
         "session",
     )
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        watch: IdleWatch,
-        session: Session,
-        idle: float,
-        patience: float,
-    ) -> None:
+    def __init__(self, terms: Terms, session: Session) -> None:
         self.session = session
-        self.idle = idle
+        self.idle = terms.idle
         # The watch's: bytes at its last look, and since when they are the same.
         self.moved = -1
         self.quiet_since = 0.0
-        self._clock = clock
-        self._watch = watch
-        self._patience = patience
+        self._terms = terms
         self._reason: Reason | None = None
         self._closing = False
         self._client = _ClientEnd(self, session)
@@ -177,14 +177,12 @@ class Relay:
         early: bytes = b"",
         *,
         client_ended: bool = False,
-        keepalive: bool = False,
     ) -> None:
         """Take both transports from the protocols that hold them.
 
         ``early`` is what the client has sent so far, and is counted already; ``client_ended`` says
         that it has sent all.
         """
-        self.keepalive = keepalive
         send_at_once(client.transport)
         send_at_once(upstream.transport)
         hand_over(upstream, self._upstream)
@@ -193,7 +191,7 @@ class Relay:
         from_client, to_upstream = client.transport, upstream.transport
         to_upstream.registerProducer(self._client, True)
         from_client.registerProducer(self._upstream, True)
-        self._watch.add(self)
+        self._terms.watch.add(self)
         if not client_ended:
             from_client.resumeProducing()  # before the early bytes, which may pause it
         if early:
@@ -212,8 +210,9 @@ class Relay:
         other.transport.unregisterProducer()
         # From now on nobody is waited for longer than a peer that may be gone.
         self.moved = -1
-        if self.idle > self._patience:
-            self.idle = self._patience
+        patience = self._terms.patience
+        if self.idle > patience:
+            self.idle = patience
         if other.eof:
             # Both have said all: each closes when what it was sent is out.
             self._closing = True
@@ -235,7 +234,7 @@ class Relay:
 
     def lasts(self) -> None:
         """Hear that it is not over at once: silent peers will be probed (called by the watch)."""
-        if self.keepalive and not self._closing:
+        if self._terms.keepalive and not self._closing:
             for end in (self._client, self._upstream):
                 if not end.gone:
                     probe_silence(end.transport)
@@ -257,13 +256,14 @@ class Relay:
         ``patience`` is the time in seconds for what is still buffered. A farewell has limits of its
         own: nobody watches any more.
         """
-        self._watch.discard(self)
+        terms = self._terms
+        terms.watch.discard(self)
         gone = partial(self._left, end)
-        flush = self._patience if patience is None else patience
+        flush = terms.patience if patience is None else patience
         end.transport.unregisterProducer()
         if whole:
             farewell: StreamProtocol = LingeringClose(
-                self._clock,
+                terms.clock,
                 gone,
                 flush=flush,
                 linger=end.linger,
@@ -272,7 +272,7 @@ class Relay:
                 we_ended=end.ended_ours,
             )
         else:
-            farewell = BreakOff(self._clock, gone, flush=flush)
+            farewell = BreakOff(terms.clock, gone, flush=flush)
         hand_over(end, farewell)
 
     def _left(self, end: _End) -> None:
@@ -308,7 +308,7 @@ class Relay:
             self._reason = reason
 
     def _finish(self) -> None:
-        self._watch.discard(self)
+        self._terms.watch.discard(self)
         self.session.close(self._reason or Reason.INTERNAL)
         for end in (self._client, self._upstream):
             del end.other, end.relay  # so that all is gone at once, circles and all

@@ -6,11 +6,10 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 
 from whatsproxy.ceiling import Ceiling
-from whatsproxy.idle_watch import IdleWatch
 from whatsproxy.lingering import DROP_LIMIT, LINGER, LingeringClose
 from whatsproxy.proxy_protocol import Ends
 from whatsproxy.reason import Reason
-from whatsproxy.relay import Relay
+from whatsproxy.relay import Relay, Terms
 from whatsproxy.route import Router
 from whatsproxy.session import Ledger, Session
 from whatsproxy.settings import Settings
@@ -20,9 +19,6 @@ from whatsproxy.tls_server import TlsServer
 from whatsproxy.transport import AMPLE, StreamProtocol, ends_of, hand_over, set_buffer, unsent
 from whatsproxy.upstream import Upstream
 from whatsproxy.verifier import Verifier
-
-#: Connections whose silence is normal: they get timeouts.chat_idle, and keepalive probes.
-CHATS = frozenset({Kind.WHATSAPP, Kind.XMPP})
 
 log = Logger()
 
@@ -35,7 +31,8 @@ class Proxy(Protocol):
     ledger: Ledger
     router: Router
     upstream: Upstream
-    idle_watch: IdleWatch
+    #: Of relays, by what they carry.
+    terms: dict[Kind | None, Terms]
     #: For telling what a connection is; for beginning to speak, when the service stops; for TLS.
     sniffing: TimeLimit
     grace: TimeLimit
@@ -134,12 +131,10 @@ class ClientProtocol(StreamProtocol):
 
         ``early`` is what the client has sent already, and is counted; ``ended``: it has sent all.
         """
-        session, timeouts = self.session, self.proxy.settings.timeouts
-        chat = session.carried in CHATS
-        idle = timeouts.chat_idle if chat else timeouts.idle
-        relay = Relay(self.proxy.clock, self.proxy.idle_watch, session, idle, timeouts.idle)
+        session = self.session
+        relay = Relay(self.proxy.terms[session.carried], session)
         try:
-            relay.start(self, upstream, early, client_ended=ended, keepalive=chat)
+            relay.start(self, upstream, early, client_ended=ended)
             self.proxy.ceiling.apply_to(relay)
         except Exception:
             log.failure("joining client and upstream failed unexpectedly")

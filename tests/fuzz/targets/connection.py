@@ -65,7 +65,7 @@ TARGET = Target(
         Plant("protocols/tunnel.py", "self._early += data", "self._early = data"),
         Plant(
             "relay.py",
-            "        self._watch.discard(self)\n        self.session.close",
+            "        self._terms.watch.discard(self)\n        self.session.close",
             "        self.session.close",
         ),
         Plant("protocols/exchange.py", "            connecting.cancel()\n", "            pass\n"),

@@ -115,7 +115,7 @@ TARGET = Target(
     check,
     seeds,
     plants=(
-        Plant("http1/guard.py", "elif status >= 200:", "elif status > 200:"),
+        Plant("http1/guard.py", "self.interim = status < 200", "self.interim = status <= 200"),
         Plant("http1/heads.py", "if to_head or status == 304:", "if status == 304:"),
     ),
     words=(

@@ -142,7 +142,7 @@ TARGET = Target(
             'self._looked = len(data)\n            return b""\n        self._looked = 0',
             'self._looked = len(data) + 2\n            return b""\n        self._looked = 0',
         ),
-        Plant("http1/heads.py", "elif name in _DISGUISED:", "elif False:"),
+        Plant("http1/heads.py", "if name in _DISGUISED:", "if False:"),
     ),
     words=(
         *(

@@ -33,7 +33,7 @@ TARGET = Target(
     plants=(
         Plant(
             "relay.py",
-            "        self._watch.discard(self)\n        self.session.close",
+            "        self._terms.watch.discard(self)\n        self.session.close",
             "        self.session.close",
         ),
     ),
