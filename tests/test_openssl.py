@@ -7,9 +7,22 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.peers import reactor
+from tests.support import log_lines
 from tests.tls_peers import TLS12, client_context, server_context
 from tests.tls_support import own_certificate
-from whatsproxy.openssl import RECORD, count_steps, is_resumed, read, shake_hands, write
+from whatsproxy import openssl
+from whatsproxy.openssl import (
+    RECORD,
+    count_steps,
+    is_known,
+    is_resumed,
+    read,
+    shake_hands,
+    write,
+)
+from whatsproxy.service import fast_reactor
+from whatsproxy.session import Ledger
 
 NOT_YET = (SSL.WantReadError, SSL.WantWriteError)
 
@@ -190,3 +203,26 @@ class StepTests(ConnectionCase):
         self.secure()
         count_steps(self.near)
         self.ask_again()
+
+
+class LaterVersionTests(ConnectionCase):
+    """What is private may change."""
+
+    def test_this_one(self) -> None:
+        self.assertTrue(is_known())
+
+    def test_another_one(self) -> None:
+        """Then all is on Twisted's transports, and that is said."""
+        lines = log_lines(self)
+        self.patch(SSL.Connection, "_raise_ssl_error", None)
+        del SSL.Connection._raise_ssl_error
+        self.assertIs(fast_reactor(reactor), reactor)
+        self.assertIn("no fast path here: pyOpenSSL", lines[-1])
+
+    def test_nobody_tells_of_tickets(self) -> None:
+        self.patch(openssl, "_session_reused", None)
+        self.secure()
+        self.assertIsNone(is_resumed(self.near))
+        ledger = Ledger(lambda: 0.0)
+        ledger.handshake("ok", "TLSv1.3", is_resumed(self.near))
+        self.assertEqual(dict(ledger.handshakes), {("ok", "TLSv1.3", "unknown"): 1})

@@ -23,12 +23,20 @@ _READ = _ffi.buffer(_ROOM)
 
 _do_handshake, _get_error = _lib.SSL_do_handshake, _lib.SSL_get_error
 _read, _write = _lib.SSL_read, _lib.SSL_write
+_session_reused = getattr(_lib, "SSL_session_reused", None)  # nobody else needs it
 _WANT_READ, _ENDED = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_ZERO_RETURN
 _WANTS = (_WANT_READ, _lib.SSL_ERROR_WANT_WRITE)
 #: Where OpenSSL does something besides data, as its info callback hears of it.
 STEP = SSL.SSL_CB_LOOP | SSL.SSL_CB_WRITE_ALERT
 #: And of close_notify, either way: level warning, description 0.
 _CLOSE_NOTIFY = 0x100
+
+
+def is_known() -> bool:
+    """Tell whether pyOpenSSL has inside what this module takes for granted."""
+    private = ("_ssl", "_raise_ssl_error", "_reverse_mapping")
+    connection = Connection(SSL.Context(SSL.TLS_METHOD))
+    return all(hasattr(connection, name) for name in private)
 
 
 def shake_hands(connection: Connection) -> bool:
@@ -71,9 +79,9 @@ def write(connection: Connection, data: bytes | bytearray) -> int:
     return sent
 
 
-def is_resumed(connection: Connection) -> bool:
-    """Tell whether a ticket has spared the handshake its certificate."""
-    return bool(_lib.SSL_session_reused(connection._ssl))
+def is_resumed(connection: Connection) -> bool | None:
+    """Tell whether a ticket has spared the handshake its certificate; None where nobody can."""
+    return None if _session_reused is None else bool(_session_reused(connection._ssl))
 
 
 def count_steps(connection: Connection) -> None:

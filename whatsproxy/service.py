@@ -4,6 +4,7 @@ import os
 import select
 from typing import Any
 
+import OpenSSL
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import ConnectionDone
@@ -24,6 +25,7 @@ from whatsproxy.factory import ProxyFactory
 from whatsproxy.listeners import endpoint_of, listeners_of
 from whatsproxy.metrics import registry_of
 from whatsproxy.network_lists import ListError
+from whatsproxy.openssl import is_known
 from whatsproxy.settings import Settings
 from whatsproxy.transport import describe
 from whatsproxy.upstream import probe
@@ -50,6 +52,9 @@ def fast_reactor(reactor: Any) -> Any:
         return reactor
     from whatsproxy.hub_reactor import HubReactor  # it needs them to be imported
 
+    if not is_known():
+        log.warn("no fast path here: pyOpenSSL {version} is too new", version=OpenSSL.__version__)
+        return reactor
     try:
         return HubReactor(reactor)
     except OSError as e:  # in a sandbox, say

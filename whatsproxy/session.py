@@ -28,6 +28,7 @@ HTTP_METHODS = frozenset(
 )
 OTHER = "other"
 _METHOD_LABELS = {method: method.decode("ascii") for method in HTTP_METHODS}
+_RESUMED = {True: "yes", False: "no", None: "unknown"}
 _STATUS_LABELS = {number: f"{number}xx" for number in range(1, 6)}
 
 
@@ -196,9 +197,9 @@ class Ledger:
             waiting, self._waiting = self._waiting, None
             waiting()
 
-    def handshake(self, result: str, version: str = "none", resumed: bool = False) -> None:
+    def handshake(self, result: str, version: str = "none", resumed: bool | None = False) -> None:
         """Count a client's TLS handshake; ``result`` and ``version`` are ours, not a stranger's."""
-        self.handshakes[result, version, "yes" if resumed else "no"] += 1
+        self.handshakes[result, version, _RESUMED[resumed]] += 1
 
     def answered(self, method: bytes, status: int, by: "AnsweredBy") -> None:
         """Count an HTTP request by its answer; what a stranger makes up is ``other``."""

@@ -59,7 +59,7 @@ class TlsHandshake(ClientProtocol):
         self.abort(Reason.TLS_FAILED)
 
 
-def _what_was_agreed(transport: Any) -> tuple[str, bool]:
+def _what_was_agreed(transport: Any) -> tuple[str, bool | None]:
     """Return the version, and whether a ticket spared the whole handshake."""
     connection = transport.getHandle()
     version = connection.get_protocol_version()
