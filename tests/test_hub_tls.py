@@ -49,11 +49,14 @@ class Inside(StreamProtocol):
         self.received = b""
         self.heard: list[str] = []
         self.says = b""
+        self.ends = ""
         self.raises = ""
 
     def connectionMade(self) -> None:
         if self.says:
             self.transport.write(self.says)
+        if self.ends:
+            getattr(self.transport, self.ends)()
         if self.raises == "made":
             raise Planted
 
@@ -423,6 +426,50 @@ class HandshakeTests(HubTlsCase):
         self.assertEqual(len(self.flushLoggedErrors(Planted)), 1)
         found = await self.rest(client)
         self.assertNotIn((ALERT, CLOSE_NOTIFY), found)
+
+
+class EarlyEndTests(HubTlsCase):
+    """What was said before there was TLS is still sent; then comes the end."""
+
+    async def check(self, how: str) -> None:
+        client, inside = await self.connected()
+        inside.says = b"welcome"
+        inside.ends = how
+        await client.handshake()
+        found: list[tuple[int, bytes]] = []
+
+        def all_is_there() -> bool:
+            found.extend(client.read())
+            return len(found) > 1
+
+        await until(all_is_there)
+        self.assertEqual(found, [(DATA, b"welcome"), (ALERT, CLOSE_NOTIFY)])
+
+    async def test_closed(self) -> None:
+        await self.check("loseConnection")
+
+    async def test_half_closed(self) -> None:
+        await self.check("loseWriteConnection")
+
+
+class BystanderTests(HubTlsCase):
+    async def test_a_peer_that_breaks_off(self) -> None:
+        """While we write to it; those who are served behind it do not notice."""
+        guilty, _, breaking = await self.secured()
+        others = [await self.secured() for _ in range(3)]
+
+        def go(data: bytes) -> None:
+            guilty.bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            guilty.bare.close()
+            breaking.write(data)
+
+        others[0][1].dataReceived = go  # type: ignore[method-assign]
+        for client, _, _ in others:
+            client.send(DATA, b"x")
+        await until(lambda: all(inside.received for _, inside, _ in others[1:]))
+        await settled(lambda: [inside.heard for _, inside, _ in others])
+        for _, inside, _ in others:
+            self.assertEqual(inside.heard, ["handshake"])
 
 
 class EndTests(HubTlsCase):

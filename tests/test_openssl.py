@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 from typing import Any
 
 from OpenSSL import SSL
@@ -177,6 +178,42 @@ class HeardTests(ConnectionCase):
         self.assertEqual(read(self.near), b"")
         self.near.shutdown()
         self.assertEqual(owner.steps, 0)
+
+
+class ErrorTests(ConnectionCase):
+    """OpenSSL's queue of errors is empty afterwards: what is in it is taken for the next one's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+        self.sockets = (near, far)
+        for end in self.sockets:
+            end.setblocking(False)
+            self.addCleanup(end.close)
+        self.near = SSL.Connection(self.context, near)
+        self.far = SSL.Connection(self.theirs, far)
+        self.near.set_accept_state()
+        self.far.set_connect_state()
+        self.secure()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.close()
+
+    def test_write(self) -> None:
+        self.assertRaises(SSL.SysCallError, write, self.near, b"too late")
+        self.assertEqual(openssl._lib.ERR_get_error(), 0)
+
+    def test_read(self) -> None:
+        self.assertRaises(SSL.SysCallError, read, self.near)
+        self.assertEqual(openssl._lib.ERR_get_error(), 0)
+
+    def test_goodbye(self) -> None:
+        """Whose errors pyOpenSSL raises."""
+        self.assertRaises(SSL.SysCallError, self.near.shutdown)
+        openssl.forget_errors()
+        self.assertEqual(openssl._lib.ERR_get_error(), 0)
 
 
 class StepTests(ConnectionCase):

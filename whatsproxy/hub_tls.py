@@ -35,7 +35,7 @@ from whatsproxy.hub_state import (
     TO_BE_WRITTEN,
 )
 from whatsproxy.hub_transport import BUDGET, HubTransport
-from whatsproxy.openssl import count_steps, read, shake_hands, write
+from whatsproxy.openssl import count_steps, forget_errors, read, shake_hands, write
 from whatsproxy.tls_transport import STEPS, Encrypted
 
 #: Of a KeyUpdate in TLS 1.3: what its record's header says, without the version. So does that of
@@ -54,6 +54,7 @@ _READ_WAITS = 1 << 19  # to go on reading the socket has to take something
 _WRITE_WAITS = 1 << 20  # to go on writing something has to come
 
 # Several at once, put together here and not each time.
+_BEGINS = _SHAKING | _SHAKEN
 _ENDS = FOLLOWED | OVER
 _NOT_READ = PAUSED | EOF | CLOSING
 _READ_STUCK = _READ_WAITS | _NOT_READ
@@ -313,7 +314,9 @@ class HubTls(HubSocket, Encrypted):
     def settle(self) -> None:
         """Do what was put off until nobody is in the middle of anything (called by the hub)."""
         state = self._state
-        if not state & _ENDS:
+        # Who ends may have written before: for the sake of that the handshake goes on.
+        begins = state & _BEGINS and not state & OVER and self._out is not None
+        if begins or not state & _ENDS:
             if state & _SHAKING:
                 self._shake()
             elif state & _SHAKEN:
@@ -341,6 +344,7 @@ class HubTls(HubSocket, Encrypted):
             except (SSL.WantWriteError, SSL.WantReadError):
                 return False
             except SSL.Error:
+                forget_errors()
                 self._state |= BROKEN
         self._state |= _NOTIFIED
         return True

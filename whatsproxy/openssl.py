@@ -46,7 +46,7 @@ def shake_hands(connection: Connection) -> bool:
     if result == 1:
         return True
     if _get_error(ssl, result) not in _WANTS:
-        connection._raise_ssl_error(ssl, result)
+        _raise(connection, result)
     return False
 
 
@@ -65,7 +65,7 @@ def read(connection: Connection) -> bytes | None:
         return None
     if error == _ENDED:
         return b""
-    connection._raise_ssl_error(ssl, got)
+    _raise(connection, got)
     return None
 
 
@@ -75,8 +75,23 @@ def write(connection: Connection, data: bytes | bytearray) -> int:
     plain = data if type(data) is bytes else _ffi.from_buffer(data)
     sent: int = _write(ssl, plain, len(data))
     if sent <= 0:
-        connection._raise_ssl_error(ssl, sent)
+        _raise(connection, sent)
     return sent
+
+
+def forget_errors() -> None:
+    """Empty OpenSSL's queue of errors: in 3.x, what is left there becomes another connection's.
+
+    A write to a peer that has just gone leaves something, and pyOpenSSL's SysCallError lets it be.
+    """
+    _lib.ERR_clear_error()
+
+
+def _raise(connection: Connection, result: int) -> None:
+    try:
+        connection._raise_ssl_error(connection._ssl, result)
+    finally:
+        forget_errors()
 
 
 def is_resumed(connection: Connection) -> bool | None:
