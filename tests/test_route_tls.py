@@ -9,7 +9,7 @@ from whatsproxy.clienthello import ClientHello
 from whatsproxy.destination import Destination
 from whatsproxy.policy import Policy
 from whatsproxy.reason import Reason
-from whatsproxy.route import NAMES as REMEMBERED
+from whatsproxy.route import ROUTES as REMEMBERED
 from whatsproxy.route import EachRequest, Refusal, Route, Router, Terminate
 from whatsproxy.sniff import Kind, Sniffed
 

@@ -139,8 +139,8 @@ class Hub:
     def settle_last(self, one: Unsettled) -> None:
         """Call ``settle`` of one behind all that is put off otherwise, because it takes long.
 
-        What is quick does not wait for it then; and where many have the same to do, they do it in a
-        row, with its code and its tables in the CPU's caches.
+        What is quick in that batch does not wait for it; and where many have the same to do, they
+        do it in a row, with its code and its tables in the CPU's caches.
         """
         self._last.append(one)
         if not (self._in_batch or self._bell.heard):

@@ -14,7 +14,7 @@ _KNOWN_TO_WEB_SERVERS = frozenset({Kind.TLS, Kind.HTTP, Kind.CONNECT})
 #: The port to which TLS is passed through, whatever port it came in by.
 TLS_PORT = 443
 #: Server names whose routes are remembered.
-NAMES = 128
+ROUTES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Router:
         self._names = None if names is None else Patterns(names)
         self.web = None if web is None else Route((web,))
         #: Remembers some: nearly all clients ask for the same few names.
-        self._route_name = lru_cache(NAMES)(self._decide_name)
+        self._route_name = lru_cache(ROUTES)(self._decide_name)
         off = Refusal(Reason.REFUSED_KIND)
         self._fixed: dict[Kind, Route | EachRequest | Refusal] = {
             Kind.WHATSAPP: Route(chat),

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.integration.programs import environment, eventually
 from tests.integration.proxy import Proxy
 from whatsproxy.resolver import NAMES
+from whatsproxy.route import ROUTES
 from whatsproxy.upstream import FIRSTS
 
 #: What no connection may leave behind, by the beginnings of their types' names: there may be no
@@ -33,6 +34,9 @@ REMEMBERED = {
     "whatsproxy.socks5.SOCKS5ClientEndpoint": FIRSTS,
     "whatsproxy.socks5_handshake.Words": FIRSTS,
     "whatsproxy.name_cache.Known": NAMES,
+    "whatsproxy.route.Route": ROUTES + 8,  # and those that are configured
+    "whatsproxy.route.Terminate": ROUTES,
+    "whatsproxy.route.Refusal": ROUTES + 8,
 }
 
 #: Configuration that lets one address come as often as it likes, and go to loopback; and leaves a
