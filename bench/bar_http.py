@@ -3,6 +3,7 @@
 Clients and origin take turns in one process, and never sleep: see pairs.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from origin import listener
 #: Connections for small answers, and for large ones.
 _CLIENTS, _FEW = 16, 4
 #: Bytes of a large body.
-BODY = 16 << 20
+BODY = 64 << 20
 
 
 class Pages:
@@ -38,7 +39,7 @@ class Requests:
         self.errors: Counter[str] = Counter()
         self._address = address
         self._limit = limit
-        self._beside = pages.origin.turn
+        self._origin = pages.origin
         self._connect = f"{NAME}:{pages.port}" if tunnelled else ""
         port = pages.port
         self._small = small(port)
@@ -60,10 +61,20 @@ class Requests:
         """Keep nothing: no connection outlasts its requests."""
 
     def _ask(self, requests: Sequence[Request], times: int, clients: int) -> float:
-        crowd = HttpCrowd(self._address, self._limit, self._connect, self._beside)
+        crowd = HttpCrowd(self._address, self._limit, self._connect, self._origin.turn)
         try:
             crowd.ask(requests, times, clients)
         finally:
             self.errors += crowd.errors
             crowd.leave()
+            self._see_them_off()
         return crowd.completed
+
+    def _see_them_off(self) -> None:
+        """Let the origin's connections end, too: only then has the proxy done its work."""
+        end = time.monotonic() + self._limit
+        while len(self._origin):
+            self._origin.turn()
+            if time.monotonic() > end:
+                self.errors["left open at the origin"] += len(self._origin)
+                break

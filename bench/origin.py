@@ -39,6 +39,9 @@ class Server(ABC):
         for fd in self._listeners if ending is None else (ending, *self._listeners):
             self._epoll.register(fd, select.EPOLLIN)
 
+    def __len__(self) -> int:
+        return len(self._connections)
+
     def run(self) -> None:
         """Serve."""
         while self.turn(None):
