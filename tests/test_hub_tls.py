@@ -344,7 +344,7 @@ class HandshakeTests(HubTlsCase):
             took(data)
             heard.heard.append("data")
 
-        heard.dataReceived = take  # type: ignore[method-assign]
+        heard.dataReceived = take  # type: ignore[method-assign]  # it notes when that was
         client.bare.sendall(client.go())
         await until(client.take)
         last = client.go()
@@ -463,7 +463,7 @@ class BystanderTests(HubTlsCase):
             guilty.bare.close()
             breaking.write(data)
 
-        others[0][1].dataReceived = go  # type: ignore[method-assign]
+        others[0][1].dataReceived = go  # type: ignore[method-assign]  # in mid-batch, that is
         for client, _, _ in others:
             client.send(DATA, b"x")
         await until(lambda: all(inside.received for _, inside, _ in others[1:]))

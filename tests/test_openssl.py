@@ -49,8 +49,11 @@ class ConnectionCase(SynchronousTestCase):
         self.theirs = client_context(newest=self.newest)
         self.begin()
 
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        return socket.socketpair()
+
     def begin(self, session: Any = None) -> None:
-        self.sockets = socket.socketpair()
+        self.sockets = self.pair()
         for end in self.sockets:
             end.setblocking(False)
             self.addCleanup(end.close)
@@ -183,21 +186,16 @@ class HeardTests(ConnectionCase):
 class ErrorTests(ConnectionCase):
     """OpenSSL's queue of errors is empty afterwards: what is in it is taken for the next one's."""
 
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        """Return two ends of TCP, which alone has resets."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            far = socket.create_connection(listener.getsockname())
+            return listener.accept()[0], far
+
     def setUp(self) -> None:
         super().setUp()
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listener.close)
-        far = socket.create_connection(listener.getsockname())
-        near, _ = listener.accept()
-        self.sockets = (near, far)
-        for end in self.sockets:
-            end.setblocking(False)
-            self.addCleanup(end.close)
-        self.near = SSL.Connection(self.context, near)
-        self.far = SSL.Connection(self.theirs, far)
-        self.near.set_accept_state()
-        self.far.set_connect_state()
         self.secure()
+        far = self.sockets[1]
         far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         far.close()
 

@@ -107,7 +107,7 @@ def count_steps(connection: Connection) -> None:
     _lib.SSL_set_info_callback(connection._ssl, _told)
 
 
-@_ffi.callback("void (*)(const SSL *, int, int)")  # type: ignore[untyped-decorator]
+@_ffi.callback("void (*)(const SSL *, int, int)")  # type: ignore[untyped-decorator]  # cffi's
 def _told(ssl: Any, where: int, what: int) -> None:
     if where & STEP and what != _CLOSE_NOTIFY:
         owner = Connection._reverse_mapping[ssl].get_app_data()

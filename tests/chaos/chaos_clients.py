@@ -128,7 +128,7 @@ class ClientTests(ChaosTestCase):
             await channel.send(self.site.words(way, order))
             await channel.send(order.sent_up(0, PIECE))
             while not self.origins.uploads.get(order.number, Upload()).got:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # nobody announces it
             channel.reset()
 
         async def together() -> None:

@@ -36,6 +36,7 @@ class Origins:
     uploads: dict[int, Upload] = field(default_factory=dict)
     servers: list[asyncio.Server] = field(default_factory=list)
     _open: set[Channel] = field(default_factory=set)
+    _empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> int:
         """Listen, in TLS with a context, and return the port; it takes HTTP and tunnels."""
@@ -54,6 +55,8 @@ class Origins:
                 pass  # the upload says how
             finally:
                 self._open.discard(below)
+                if not self._open:
+                    self._empty.set()
                 channel.close()
 
         server = await asyncio.start_server(connected, LOOPBACK, port, backlog=4096)
@@ -64,10 +67,11 @@ class Origins:
         """Listen no more, and break off what is open."""
         for server in self.servers:
             server.close()
+        self._empty.clear()
         for channel in list(self._open):
             channel.reset()
-        while self._open:
-            await asyncio.sleep(0.02)
+        if self._open:
+            await self._empty.wait()
 
     async def _serve(self, channel: Channel) -> None:
         while True:
